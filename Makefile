@@ -1,0 +1,161 @@
+# oriel. `make help` lists the targets.
+#
+# Every .c below src/ and tests/ is found by itself: adding a file needs no edit
+# here. A suffix is a build rule: foo_avx2.c is compiled with -mavx2 and only on
+# x86-64, foo_avx512.c and foo_neon.c likewise; base code stays portable.
+
+PRESET ?= release
+PREFIX ?= /usr/local
+B      := build/$(PRESET)
+T      ?=
+
+ARCH := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
+ifneq ($(shell command -v ccache 2>/dev/null),)
+  CCACHE := ccache
+endif
+
+PKGS := libmicrohttpd jansson libpcre2-8 libutf8proc sqlite3 libcurl libcrypto libedit md4c zlib libzstd
+
+VERSION := $(shell cat VERSION)
+CPPFLAGS += -Isrc -D_GNU_SOURCE -DPCRE2_CODE_UNIT_WIDTH=8 -DORIEL_VERSION='"$(VERSION)"'
+WARN := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef \
+  -Wno-format-truncation
+ifdef WERROR
+  WARN += -Werror
+endif
+CFLAGS_all := -std=gnu17 -g $(WARN) -ffp-contract=off -fno-math-errno -fno-strict-aliasing \
+  -fstack-protector-strong -fPIE -pthread
+LDFLAGS_all := -pie -pthread -Wl,-z,relro,-z,now
+CFLAGS_release := -O2 -D_FORTIFY_SOURCE=2 -DNDEBUG
+CFLAGS_debug   := -O1 -DORIEL_DEBUG
+CFLAGS_asan    := -O1 -DORIEL_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+CFLAGS_tsan    := -O1 -DORIEL_DEBUG -fsanitize=thread -fno-omit-frame-pointer
+LDFLAGS_asan   := -fsanitize=address,undefined
+LDFLAGS_tsan   := -fsanitize=thread
+ifeq ($(filter $(PRESET),release debug asan tsan),)
+  $(error unknown PRESET '$(PRESET)': release, debug, asan or tsan)
+endif
+
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
+
+ALL_CFLAGS  := $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS_all) $(CFLAGS_$(PRESET)) $(CFLAGS)
+ALL_LDFLAGS := $(LDFLAGS_all) $(LDFLAGS_$(PRESET)) $(LDFLAGS)
+LIBS := $(PKG_LIBS) -lm
+
+# ── sources ──────────────────────────────────────────────────────────────
+SRCS := $(sort $(wildcard src/*/*.c src/*/*/*.c))
+ifeq ($(ARCH),x86_64)
+  SRCS := $(filter-out %_neon.c,$(SRCS))
+else ifeq ($(ARCH),aarch64)
+  SRCS := $(filter-out %_avx2.c %_avx512.c,$(SRCS))
+else
+  SRCS := $(filter-out %_neon.c %_avx2.c %_avx512.c,$(SRCS))
+endif
+LIB_SRCS := $(filter-out src/cli/main.c,$(SRCS))
+LIB_OBJS := $(LIB_SRCS:%.c=$(B)/%.o)
+OBJS     := $(SRCS:%.c=$(B)/%.o)
+
+TEST_SRCS := $(sort $(wildcard tests/unit/*/test_*.c tests/kern/test_*.c tests/prop/test_*.c \
+               tests/golden/test_*.c tests/sim/test_*.c))
+TEST_BINS := $(TEST_SRCS:%.c=$(B)/%)
+TEST_LIB  := $(patsubst %.c,$(B)/%.o,$(wildcard tests/lib/*.c))
+FUZZ_SRCS := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_BINS := $(FUZZ_SRCS:%.c=$(B)/%)
+BENCH_SRCS := $(sort $(wildcard bench/bench_*.c))
+BENCH_BINS := $(BENCH_SRCS:%.c=$(B)/%)
+
+.PHONY: all help test check-tests asan tsan debug bench fuzz fmt lint layers headers metrics install uninstall clean
+.SECONDARY:
+all: $(B)/oriel
+
+help:
+	@echo 'make                    build build/release/oriel'
+	@echo 'make test [T=room]      build and run the tests (T: only paths that contain it)'
+	@echo 'make debug|asan|tsan    the same program in build/<preset>; `make test PRESET=asan` tests it'
+	@echo 'make fuzz T=gguf        run a fuzz target with clang'"'"'s libFuzzer (FUZZ_SECONDS=60)'
+	@echo 'make bench              build and run the kernel benchmarks'
+	@echo 'make fmt | lint         clang-format | layers, headers, banned calls, clang-tidy'
+	@echo 'make metrics            lines per room and the longest functions'
+	@echo 'make install            PREFIX=$(PREFIX) DESTDIR='
+	@echo 'make clean              remove build/'
+
+# ── build ────────────────────────────────────────────────────────────────
+$(B)/oriel: $(OBJS)
+	@echo '  LD $@'
+	@$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
+$(B)/liboriel.a: $(LIB_OBJS)
+	@rm -f $@
+	@$(AR) rcs $@ $^
+
+$(B)/%_avx2.o: ISA := -mavx2 -mfma -mf16c
+$(B)/%_avx512.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
+# Arithmetic is what the time goes into: these rooms are optimised in every preset.
+$(B)/src/kern/%.o: OPT := -O3
+$(B)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	@echo '  CC $<'
+	@$(CCACHE) $(CC) $(ALL_CFLAGS) $(OPT) $(ISA) -MMD -MP -c -o $@ $<
+
+HOUSE_MODEL := models/oriel-house.gguf
+ifneq ($(wildcard $(HOUSE_MODEL)),)
+$(B)/src/hub/builtin.o: $(HOUSE_MODEL)
+$(B)/src/hub/builtin.o: ISA := -DORIEL_BUILTIN='"$(abspath $(HOUSE_MODEL))"'
+endif
+
+# ── tests ────────────────────────────────────────────────────────────────
+$(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(B)/tests/lib/fuzz_replay.o $(B)/liboriel.a
+	@echo '  LD $@'
+	@$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+$(B)/tests/%: $(B)/tests/%.o $(filter-out $(B)/tests/lib/fuzz_replay.o,$(TEST_LIB)) $(B)/liboriel.a
+	@echo '  LD $@'
+	@$(CC) $(ALL_LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
+$(B)/tests/%.o: CPPFLAGS += -Itests/lib
+$(B)/bench/%: $(B)/bench/%.o $(B)/liboriel.a
+	@echo '  LD $@'
+	@$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
+# With T only the programs whose path contains it are built and run.
+WANTED := $(if $(T),$(foreach t,$(TEST_BINS) $(FUZZ_BINS),$(if $(findstring $(T),$(t)),$(t))),$(TEST_BINS) $(FUZZ_BINS))
+test: $(WANTED) $(B)/oriel
+	@python3 tests/run.py --build $(B) $(if $(T),--filter $(T))
+
+asan tsan debug:
+	$(MAKE) PRESET=$@ all
+
+FUZZ_SECONDS ?= 60
+FUZZ_FLAGS := -std=gnu17 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -ffp-contract=off
+fuzz:
+	@test -n '$(T)' || { echo 'which one? make fuzz T=NAME, from: $(patsubst tests/fuzz/fuzz_%.c,%,$(FUZZ_SRCS))'; exit 2; }
+	@mkdir -p build/fuzz/corpus-$(T)
+	clang-14 $(FUZZ_FLAGS) $(CPPFLAGS) -Itests/lib $(PKG_CFLAGS) -mavx2 -mfma -mf16c -o build/fuzz/$(T) \
+	  tests/fuzz/fuzz_$(T).c $(filter-out %_avx512.c,$(LIB_SRCS)) -DORIEL_NO_AVX512 -pthread $(LIBS)
+	build/fuzz/$(T) -max_total_time=$(FUZZ_SECONDS) -timeout=10 build/fuzz/corpus-$(T) $(wildcard tests/fuzz/corpus/$(T))
+
+bench: $(BENCH_BINS)
+	@for b in $^; do echo "== $$b"; $$b || exit 1; done
+
+# ── hygiene ──────────────────────────────────────────────────────────────
+C_FILES := $(wildcard src/*/*.[ch] src/*/*/*.[ch] tests/*/*.[ch] tests/unit/*/*.[ch] bench/*.[ch])
+fmt:
+	clang-format-14 -i $(C_FILES)
+lint: layers headers
+	@python3 tools/lint/banned.py
+	clang-tidy-14 --quiet $(filter-out %_avx512.c %_avx2.c,$(SRCS)) -- $(CPPFLAGS) $(PKG_CFLAGS) -std=gnu17
+layers:
+	@python3 tools/lint/layers.py
+headers:
+	@set -e; for h in src/*/*.h; do echo "#include \"$${h#src/}\"" | $(CC) $(ALL_CFLAGS) -fsyntax-only -x c - || { echo "$$h does not compile alone"; exit 1; }; done; echo 'headers: each compiles alone'
+metrics:
+	@python3 tools/lint/metrics.py
+
+install: $(B)/oriel
+	install -D -m 755 $(B)/oriel $(DESTDIR)$(PREFIX)/bin/oriel
+	install -D -m 644 man/oriel.1 $(DESTDIR)$(PREFIX)/share/man/man1/oriel.1
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/oriel $(DESTDIR)$(PREFIX)/share/man/man1/oriel.1
+clean:
+	rm -rf build
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -1,0 +1,52 @@
+/* The conversation as every door knows it: messages, tools, and what a model
+ * family makes of them. All strings are borrowed UTF-8 slices; the owner is the
+ * request's arena.
+ */
+#ifndef CHAT_CHAT_H
+#define CHAT_CHAT_H
+
+#include "base/error.h"
+#include "base/json.h"
+#include "base/str.h"
+
+typedef enum chat_role { CHAT_SYSTEM, CHAT_DEVELOPER, CHAT_USER, CHAT_ASSISTANT, CHAT_TOOL } chat_role;
+
+typedef struct chat_call {
+    str id;        /* "call_…" */
+    str name;
+    str arguments; /* the JSON text as the model or the client wrote it */
+} chat_call;
+
+typedef struct chat_message {
+    chat_role role;
+    str content;        /* text parts joined; empty when has_content is false */
+    bool has_content;   /* false = null (an assistant message of calls only) */
+    str reasoning;      /* analysis of an assistant message, when the client sent it back */
+    str name;           /* participant or function name; may be empty */
+    str call_id;        /* CHAT_TOOL: which call this answers */
+    const chat_call *calls;
+    size_t n_calls;
+} chat_message;
+
+typedef struct chat_tool {
+    str name, description;
+    json_t *parameters; /* JSON Schema object, borrowed; NULL = none declared */
+    bool strict;
+} chat_tool;
+
+typedef enum chat_tool_choice { CHAT_TOOLS_AUTO, CHAT_TOOLS_NONE } chat_tool_choice;
+
+typedef struct chat_input {
+    const chat_message *messages;
+    size_t n_messages;
+    const chat_tool *tools;
+    size_t n_tools;
+    chat_tool_choice tool_choice;
+    str reasoning_effort;  /* "low" "medium" "high" …; empty = the family's default */
+    str model_identity;    /* harmony system identity; empty = the family's default */
+    str knowledge_cutoff;  /* "2024-06"; empty = the family's default */
+    int64_t now;           /* Unix seconds: "Current date" and strftime_now (UTC) */
+    json_t *template_args; /* extra variables for a Jinja template, borrowed, or NULL */
+} chat_input;
+
+#endif

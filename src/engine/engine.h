@@ -63,6 +63,18 @@ const model_info *engine_get_model(const engine *e);
 const engine_plan *engine_get_plan(const engine *e);
 const engine_config *engine_get_config(const engine *e); /* effective values: no zeros left */
 tok *engine_get_tok(const engine *e);       /* borrowed; NULL for a bare fake model */
+
+/* What the model file says about itself. Borrowed from the engine; fields are {NULL,0} where the
+ * file does not say. Any bytes may be in them. */
+typedef struct engine_meta {
+    str name;          /* general.name */
+    str arch;          /* general.architecture */
+    str license;       /* general.license */
+    str chat_template; /* tokenizer.chat_template */
+    str digest;        /* 16 hex digits over metadata, tensor directory and samples of every tensor:
+                          tells model files apart; not a checksum of all bytes */
+} engine_meta;
+const engine_meta *engine_get_meta(const engine *e);
 uint64_t engine_numerics_id(const engine *e);
 
 /* ── Jobs ── */

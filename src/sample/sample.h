@@ -1,14 +1,24 @@
 /* Logits → one token. Pure given (parameters, history, logits, step): a draw is
  * a function of (seed, step), so it does not depend on neighbours or timing.
  *
- * Order: logit_bias, repetition penalty, presence and frequency penalties, then
- * (temperature > 0) top_k, typical?, top_p, min_p, temperature, draw. Filters see
- * probabilities before temperature's flattening as documented at each field.
- * temperature 0 is argmax without a softmax; ties take the lower id.
- * Log-probabilities are of the model's own distribution: before bias, penalties,
- * filters and temperature.
+ * One step, in this order:
+ *   1. logits that are NaN or infinite become −inf: such a token is never chosen
+ *   2. log-probabilities, if asked for: of the model's own distribution
+ *   3. logit_bias: ≤ −100 bans, ≥ +100 leaves only ids that have it, else added
+ *   4. repetition penalty over the last repetition_window tokens (prompt and answer)
+ *   5. presence and frequency penalties over the generated tokens
+ *   6. temperature 0: the largest logit, ties to the lower id; no softmax. Done.
+ *   7. top_k, then top_p of what top_k left (renormalised), then min_p. They see
+ *      probabilities at temperature 1, so what may be said at all does not depend
+ *      on temperature. Rank is by logit, ties to the lower id; each filter keeps a
+ *      prefix of the ranking, and top_p and min_p keep at least min_tokens_to_keep.
+ *   8. weights exp((logit − max)/temperature) of the survivors, and the token whose
+ *      interval, in order of id, holds uniform(seed, step) × their sum
+ * If nothing may be chosen (every logit was NaN or infinite) the token is id 0.
  *
- * Threads: a sampler belongs to its sequence's owner. sampler_next allocates nothing.
+ * Time: O(n_vocab) per step; filters select, they do not sort.
+ * Threads: a sampler belongs to its sequence's owner. sampler_start, sampler_note_prompt
+ * and sampler_next allocate nothing.
  */
 #ifndef SAMPLE_SAMPLE_H
 #define SAMPLE_SAMPLE_H
@@ -21,26 +31,28 @@ enum {
     SAMPLE_MAX_BIAS = 1024,
     SAMPLE_MAX_REPEAT_WINDOW = 65536,
 };
+#define SAMPLE_MIN_LOGPROB (-9999.0f) /* stands for −inf, so that every logprob is finite */
 
 typedef struct sample_bias { int32_t id; float bias; } sample_bias; /* −100 bans, +100 forces */
 
 typedef struct sample_params {
-    double temperature;        /* ≥ 0; 0 = greedy; default 1 */
-    double top_p;              /* (0, 1]; 1 = off. Smallest set whose mass reaches top_p */
-    double min_p;              /* [0, 1]; 0 = off. Relative to the likeliest token */
-    int32_t top_k;             /* 0 = off */
-    int32_t min_tokens_to_keep; /* top_p and min_p leave at least this many; ≥ 1 */
-    double repetition_penalty; /* > 0; 1 = off: logit/penalty if positive else ·penalty */
+    double temperature;        /* 0 … 2; 0 = greedy; default 1 */
+    double top_p;              /* 0 … 1; 1 = off. Smallest set whose mass reaches top_p, at least 1 */
+    double min_p;              /* 0 … 1; 0 = off. Relative to the likeliest token */
+    int32_t top_k;             /* ≥ 0; 0 = off */
+    int32_t min_tokens_to_keep; /* top_p and min_p leave at least this many; ≥ 1; default 1 */
+    double repetition_penalty; /* 0 … 10; 0 or 1 = off: logit/penalty if positive else ·penalty */
     int32_t repetition_window; /* last tokens of prompt and answer it looks at; 0 = off; default 20 */
-    double presence_penalty, frequency_penalty; /* over generated tokens */
-    const sample_bias *bias;   /* copied */
+    double presence_penalty, frequency_penalty; /* −2 … 2, over generated tokens; 0 = off */
+    const sample_bias *bias;   /* copied; each id at most once counts: the last one */
     int32_t n_bias;
     uint64_t seed;             /* 63 bits used by the doors */
     int32_t n_top;             /* −1: no logprobs; 0 … SAMPLE_MAX_TOP */
 } sample_params;
 
 sample_params sample_defaults(void);
-/* Names the parameter that is out of range (the API's names). */
+/* Names the parameter that is out of range (the API's names; repetition_window is
+ * repetition_context_size there). */
 bool sample_check(const sample_params *p, int32_t n_vocab, error *err);
 
 typedef struct sample_top { int32_t id; float logprob; } sample_top;
@@ -56,11 +68,13 @@ typedef struct sampler sampler;
 uint64_t sampler_plan_bytes(int32_t n_vocab);
 sampler *sampler_new(const sample_params *p, int32_t n_vocab, error *err);
 void sampler_free(sampler *s);
+/* Forgets history and parameters and takes new ones, which passed sample_check. */
+void sampler_start(sampler *s, const sample_params *p);
 /* Tokens the penalties look at: prompt tokens once at the start, then each generated one. */
 void sampler_note_prompt(sampler *s, const int32_t *ids, size_t n);
 /* Draws the token of this step (0, 1, …) and notes it. `logits` [n_vocab] may be modified. */
 void sampler_next(sampler *s, float *logits, uint64_t step, sample_result *out);
-/* Log-probability of a given id and the top ones, for scoring prompts. */
+/* Log-probability of a given id and the n_top likeliest, for scoring prompts. Pure. */
 void sample_score(const float *logits, int32_t n_vocab, int32_t id, int32_t n_top, sample_result *out);
 
 #endif

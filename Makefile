@@ -111,7 +111,7 @@ $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(B)/tests/lib/fuzz_replay.o $(B)/liborie
 $(B)/tests/%: $(B)/tests/%.o $(filter-out $(B)/tests/lib/fuzz_replay.o,$(TEST_LIB)) $(B)/liboriel.a
 	@echo '  LD $@'
 	@$(CC) $(ALL_LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
-$(B)/tests/%.o: CPPFLAGS += -Itests/lib
+$(B)/tests/%.o: OPT := -Itests/lib
 $(B)/bench/%: $(B)/bench/%.o $(B)/liboriel.a
 	@echo '  LD $@'
 	@$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)

@@ -41,17 +41,19 @@ typedef enum file_type {
 typedef struct file_value {
     str key;
     file_type type;
-    file_type item_type; /* of an array */
-    uint64_t n;          /* items of an array, else 1 */
+    file_type item_type; /* of an array; a scalar's own type */
+    uint64_t n;          /* items of an array, else 1; arrays inside arrays are checked, not read */
 } file_value;
 
 /* path: any part of a split model. Maps the file(s) read-only. NULL on error. */
 file *file_open(const char *path, error *err);
-/* The bytes stay the caller's and must outlive the file. `name` is for messages. */
+/* The bytes stay the caller's and must outlive the file; tensors are aligned relative to their
+ * start. `name` is for messages. */
 file *file_open_memory(const void *bytes, size_t len, const char *name, error *err);
 void file_close(file *f);
 
 const char *file_get_path(const file *f); /* as opened, or `name` */
+const char *file_get_part_path(const file *f, int part); /* where file_tensor.offset counts */
 int file_version(const file *f);          /* 2 or 3 */
 int file_n_parts(const file *f);
 uint64_t file_n_bytes(const file *f); /* of all parts */

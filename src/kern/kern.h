@@ -51,6 +51,9 @@ typedef struct kern_acts {
 /* KV row formats. */
 typedef enum kern_kv_type { KERN_KV_F32, KERN_KV_F16, KERN_KV_BF16, KERN_KV_Q8_0 } kern_kv_type;
 
+/* Heads up to this size; loaders refuse larger ones. */
+enum { KERN_MAX_HEAD_DIM = 512 };
+
 /* Running state of one query head's attention: softmax numerator and denominator so far, relative
  * to the running maximum (online softmax, Milakov & Gimelshein 2018). Starts {-inf, 0, zeros}. */
 typedef struct kern_attn_state {
@@ -78,7 +81,8 @@ typedef struct kern {
     /* y[i] = silu(g[i])·u[i] */
     void (*swiglu)(int64_t n, const float *g, const float *u, float *y);
     /* gpt-oss: g = min(g,limit), u = clamp(u,±limit), y = g·σ(alpha·g)·(u+1) */
-    void (*swiglu_oai)(int64_t n, const float *g, const float *u, float alpha, float limit, float *y);
+    void (*swiglu_oai)(int64_t n, const float *g, const float *u, float alpha, float limit,
+                       float *y);
     /* Rotates one head in place. cs: [n_rot/2] pairs {cos, sin} (already scaled by the YaRN
      * concentration). halves: pairs are (i, i+n_rot/2), else (2i, 2i+1). */
     void (*rope)(int64_t n_rot, bool halves, const float *cs, float *head);
@@ -118,6 +122,9 @@ size_t kern_pack_bytes(const kern *k, dtype type, int64_t n_out, int64_t n_in);
  * pointing at row out_begin) into dst (the whole packed matrix). Independent panels: any thread. */
 void kern_pack(const kern *k, dtype type, int64_t n_out, int64_t n_in, const void *rows,
                int64_t out_begin, int64_t out_end, void *dst);
+
+/* One row of weights as floats, from either layout (embedding lookups in a tied matrix). */
+void kern_matrix_row(const kern_matrix *w, int64_t row, float *out);
 
 /* n elements (a multiple of the block) to float, bit-exactly as the format defines. False for a
  * type that is not known. */

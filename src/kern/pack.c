@@ -1,0 +1,263 @@
+/* File rows ⇄ packed panels. See pack.h for the layout. Plain code: packing happens once, at load, and
+ * is bound by the disk there.
+ */
+#include "kern/pack.h"
+
+#include <string.h>
+
+#include "kern/num.h"
+
+static bool is_packable(dtype type) {
+    switch (type) {
+    case DTYPE_F32:
+    case DTYPE_F16:
+    case DTYPE_BF16:
+    case DTYPE_Q8_0:
+    case DTYPE_Q4_0:
+    case DTYPE_Q5_0:
+    case DTYPE_Q4_K:
+    case DTYPE_Q6_K:
+    case DTYPE_MXFP4: return true;
+    default: return false;
+    }
+}
+
+size_t pack_panel_bytes(dtype type, int64_t n_in) {
+    uint64_t bytes;
+    if (!is_packable(type) || n_in < 0 || !dtype_row_bytes(type, (uint64_t)n_in, &bytes)) return 0;
+    return __builtin_mul_overflow(bytes, PANEL, &bytes) ? 0 : (size_t)bytes;
+}
+
+/* ── one block of one row: pack and its inverse ───────────────────────── */
+
+/* 16 bytes of nibbles as files have them: byte i holds elements i (low) and i + 16 (high). */
+static void put_nibbles(uint8_t *p, int r, const uint8_t *q) {
+    for (int c = 0; c < 4; c++) memcpy(p + 64 * c + 4 * r, q + 4 * c, 4);
+}
+
+static void get_nibbles(const uint8_t *p, int r, uint8_t *q) {
+    for (int c = 0; c < 4; c++) memcpy(q + 4 * c, p + 64 * c + 4 * r, 4);
+}
+
+/* Elements as bytes → 16 bytes of nibbles in that order, and back. */
+static void join_nibbles(const uint8_t *e, uint8_t *q) {
+    for (int i = 0; i < 16; i++) q[i] = (uint8_t)((e[i] & 15) | (e[i + 16] & 15) << 4);
+}
+
+static void split_nibbles(const uint8_t *q, uint8_t *e) {
+    for (int i = 0; i < 16; i++) e[i] = q[i] & 15, e[i + 16] = q[i] >> 4;
+}
+
+static void pack_q8_0(uint8_t *p, int r, const uint8_t *b) {
+    memcpy(p + 2 * r, b, 2);
+    for (int s = 0; s < 8; s++) memcpy(p + 32 + 64 * s + 4 * r, b + 2 + 4 * s, 4);
+}
+
+static void unpack_q8_0(const uint8_t *p, int r, uint8_t *b) {
+    memcpy(b, p + 2 * r, 2);
+    for (int s = 0; s < 8; s++) memcpy(b + 2 + 4 * s, p + 32 + 64 * s + 4 * r, 4);
+}
+
+static void pack_q4_0(uint8_t *p, int r, const uint8_t *b) {
+    memcpy(p + 2 * r, b, 2);
+    put_nibbles(p + 32, r, b + 2);
+}
+
+static void unpack_q4_0(const uint8_t *p, int r, uint8_t *b) {
+    memcpy(b, p + 2 * r, 2);
+    get_nibbles(p + 32, r, b + 2);
+}
+
+static void pack_mxfp4(uint8_t *p, int r, const uint8_t *b) {
+    p[r] = b[0];
+    put_nibbles(p + 16, r, b + 1);
+}
+
+static void unpack_mxfp4(const uint8_t *p, int r, uint8_t *b) {
+    b[0] = p[r];
+    get_nibbles(p + 16, r, b + 1);
+}
+
+static void pack_q5_0(uint8_t *p, int r, const uint8_t *b) {
+    uint32_t high = num_u32(b + 2), moved = 0;
+    for (int e = 0; e < 32; e++) moved |= (high >> e & 1) << (8 * (e % 4) + e / 4);
+    memcpy(p + 2 * r, b, 2);
+    memcpy(p + 32 + 4 * r, &moved, 4);
+    put_nibbles(p + 96, r, b + 6);
+}
+
+static void unpack_q5_0(const uint8_t *p, int r, uint8_t *b) {
+    uint32_t moved = num_u32(p + 32 + 4 * r), high = 0;
+    for (int e = 0; e < 32; e++) high |= (moved >> (8 * (e % 4) + e / 4) & 1) << e;
+    memcpy(b, p + 2 * r, 2);
+    memcpy(b + 2, &high, 4);
+    get_nibbles(p + 96, r, b + 6);
+}
+
+/* Q4_K's scales: vectors A, B, C of 64 bytes, byte 16j + r. A: scales 0–3, B: scales 4–7, C: minima 0–3,
+ * six bits each; minima 4–7 lie in the two top bits: bits 0–1 in A, 2–3 in B, 4–5 in C. */
+static void pack_q4_k(uint8_t *p, int r, const uint8_t *b) {
+    memcpy(p + 2 * r, b, 2);
+    memcpy(p + 32 + 2 * r, b + 2, 2);
+    const uint8_t *sc = b + 4;
+    uint8_t *a = p + 64 + r;
+    for (int j = 0; j < 4; j++) {
+        int high_scale = (sc[j + 8] & 15) | sc[j] >> 6 << 4;
+        int high_min = sc[j + 8] >> 4 | sc[j + 4] >> 6 << 4;
+        a[16 * j] = (uint8_t)((sc[j] & 63) | (high_min & 3) << 6);
+        a[64 + 16 * j] = (uint8_t)(high_scale | (high_min >> 2 & 3) << 6);
+        a[128 + 16 * j] = (uint8_t)((sc[j + 4] & 63) | high_min >> 4 << 6);
+    }
+    for (int j = 0; j < 8;
+         j++) { /* sub-blocks 2i and 2i + 1 share 32 bytes: low and high nibbles */
+        const uint8_t *q = b + 16 + j / 2 * 32;
+        uint8_t e[32], nibbles[16];
+        for (int i = 0; i < 32; i++) e[i] = j & 1 ? q[i] >> 4 : q[i] & 15;
+        join_nibbles(e, nibbles);
+        put_nibbles(p + 256 + 256 * j, r, nibbles);
+    }
+}
+
+static void unpack_q4_k(const uint8_t *p, int r, uint8_t *b) {
+    memcpy(b, p + 2 * r, 2);
+    memcpy(b + 2, p + 32 + 2 * r, 2);
+    uint8_t *sc = b + 4;
+    const uint8_t *a = p + 64 + r;
+    for (int j = 0; j < 4; j++) {
+        int va = a[16 * j], vb = a[64 + 16 * j], vc = a[128 + 16 * j];
+        int high_min = va >> 6 | vb >> 6 << 2 | vc >> 6 << 4, high_scale = vb & 63;
+        sc[j] = (uint8_t)((va & 63) | high_scale >> 4 << 6);
+        sc[j + 4] = (uint8_t)((vc & 63) | high_min >> 4 << 6);
+        sc[j + 8] = (uint8_t)((high_scale & 15) | (high_min & 15) << 4);
+    }
+    for (int j = 0; j < 8; j++) {
+        uint8_t *q = b + 16 + j / 2 * 32, e[32], nibbles[16];
+        get_nibbles(p + 256 + 256 * j, r, nibbles);
+        split_nibbles(nibbles, e);
+        for (int i = 0; i < 32; i++) q[i] = (uint8_t)(j & 1 ? (q[i] & 15) | e[i] << 4 : e[i]);
+    }
+}
+
+static void pack_q6_k(uint8_t *p, int r, const uint8_t *b) {
+    memcpy(p + 2 * r, b + 208, 2);
+    for (int j = 0; j < 8; j++) {
+        const uint8_t *low = b + j / 4 * 64 + j % 2 * 32, *high = b + 128 + j / 4 * 32;
+        uint8_t *o = p + 32 + 416 * j, e[32], nibbles[16];
+        o[r] = b[192 + 2 * j];
+        o[16 + r] = b[192 + 2 * j + 1];
+        for (int i = 0; i < 32; i++) e[i] = j % 4 / 2 ? low[i] >> 4 : low[i] & 15;
+        join_nibbles(e, nibbles);
+        put_nibbles(o + 32, r, nibbles);
+        uint8_t *h = o + 288 + 4 * r;
+        for (int i = 0; i < 32; i++) {
+            int two = high[i] >> 2 * (j % 4) & 3, s = i / 4;
+            uint8_t *at = h + 64 * (s / 4) + i % 4;
+            if (s % 4 == 0) *at = 0;
+            *at |= (uint8_t)(two << 2 * (s % 4));
+        }
+    }
+}
+
+static void unpack_q6_k(const uint8_t *p, int r, uint8_t *b) {
+    memset(b, 0, 192);
+    memcpy(b + 208, p + 2 * r, 2);
+    for (int j = 0; j < 8; j++) {
+        uint8_t *low = b + j / 4 * 64 + j % 2 * 32, *high = b + 128 + j / 4 * 32;
+        const uint8_t *o = p + 32 + 416 * j, *h = o + 288 + 4 * r;
+        uint8_t e[32], nibbles[16];
+        b[192 + 2 * j] = o[r];
+        b[192 + 2 * j + 1] = o[16 + r];
+        get_nibbles(o + 32, r, nibbles);
+        split_nibbles(nibbles, e);
+        for (int i = 0; i < 32; i++) {
+            int s = i / 4, two = h[64 * (s / 4) + i % 4] >> 2 * (s % 4) & 3;
+            low[i] |= (uint8_t)(e[i] << 4 * (j % 4 / 2));
+            high[i] |= (uint8_t)(two << 2 * (j % 4));
+        }
+    }
+}
+
+static void pack_one(dtype type, uint8_t *p, int r, const uint8_t *b) {
+    switch (type) {
+    case DTYPE_F32: memcpy(p + 4 * r, b, 4); break;
+    case DTYPE_F16:
+    case DTYPE_BF16: memcpy(p + 2 * r, b, 2); break;
+    case DTYPE_Q8_0: pack_q8_0(p, r, b); break;
+    case DTYPE_Q4_0: pack_q4_0(p, r, b); break;
+    case DTYPE_Q5_0: pack_q5_0(p, r, b); break;
+    case DTYPE_MXFP4: pack_mxfp4(p, r, b); break;
+    case DTYPE_Q4_K: pack_q4_k(p, r, b); break;
+    case DTYPE_Q6_K: pack_q6_k(p, r, b); break;
+    default: __builtin_unreachable();
+    }
+}
+
+void unpack_block(dtype type, const uint8_t *panel, int row, int64_t block, uint8_t *out) {
+    const uint8_t *p = panel + (size_t)block * PANEL * dtype_get(type)->block_bytes;
+    switch (type) {
+    case DTYPE_F32: memcpy(out, p + 4 * row, 4); break;
+    case DTYPE_F16:
+    case DTYPE_BF16: memcpy(out, p + 2 * row, 2); break;
+    case DTYPE_Q8_0: unpack_q8_0(p, row, out); break;
+    case DTYPE_Q4_0: unpack_q4_0(p, row, out); break;
+    case DTYPE_Q5_0: unpack_q5_0(p, row, out); break;
+    case DTYPE_MXFP4: unpack_mxfp4(p, row, out); break;
+    case DTYPE_Q4_K: unpack_q4_k(p, row, out); break;
+    case DTYPE_Q6_K: unpack_q6_k(p, row, out); break;
+    default: __builtin_unreachable();
+    }
+}
+
+void pack_panel(dtype type, const uint8_t *rows, size_t row_bytes, int n_rows, int64_t block_begin,
+                int64_t n_blocks, uint8_t *dst) {
+    size_t block_bytes = dtype_get(type)->block_bytes;
+    if (n_rows < PANEL) memset(dst, 0, (size_t)n_blocks * PANEL * block_bytes);
+    for (int64_t i = 0; i < n_blocks; i++, dst += PANEL * block_bytes)
+        for (int r = 0; r < n_rows; r++)
+            pack_one(type, dst, r,
+                     rows + (size_t)r * row_bytes + (size_t)(block_begin + i) * block_bytes);
+}
+
+/* ── the door ─────────────────────────────────────────────────────────── */
+
+bool kern_can_pack(const kern *k, dtype type) {
+    (void)k; /* every rung reads the same layout */
+    return is_packable(type);
+}
+
+size_t kern_pack_bytes(const kern *k, dtype type, int64_t n_out, int64_t n_in) {
+    (void)k;
+    size_t panel = pack_panel_bytes(type, n_in), bytes;
+    if (n_out < 0 || __builtin_mul_overflow(((size_t)n_out + PANEL - 1) / PANEL, panel, &bytes))
+        return 0;
+    return bytes;
+}
+
+void kern_pack(const kern *k, dtype type, int64_t n_out, int64_t n_in, const void *rows,
+               int64_t out_begin, int64_t out_end, void *dst) {
+    (void)k;
+    const dtype_info *info = dtype_get(type);
+    size_t row_bytes = (size_t)n_in / info->block_len * info->block_bytes;
+    const uint8_t *src = rows;
+    for (int64_t o = out_begin; o < out_end; o += PANEL) {
+        int64_t last = o + PANEL < n_out ? o + PANEL : n_out;
+        pack_panel(type, src + (size_t)(o - out_begin) * row_bytes, row_bytes, (int)(last - o), 0,
+                   n_in / info->block_len,
+                   (uint8_t *)dst + (size_t)(o / PANEL) * PANEL * row_bytes);
+    }
+}
+
+void kern_matrix_row(const kern_matrix *w, int64_t row, float *out) {
+    const dtype_info *info = dtype_get(w->type);
+    size_t row_bytes = (size_t)w->n_in / info->block_len * info->block_bytes;
+    if (w->layout == KERN_ROWS) {
+        kern_dequantize(w->type, w->n_in, (const uint8_t *)w->data + (size_t)row * row_bytes, out);
+        return;
+    }
+    const uint8_t *panel = (const uint8_t *)w->data + (size_t)(row / PANEL) * PANEL * row_bytes;
+    uint8_t block[256];
+    for (int64_t k = 0; k < w->n_in; k += info->block_len) {
+        unpack_block(w->type, panel, (int)(row % PANEL), k / info->block_len, block);
+        kern_dequantize(w->type, info->block_len, block, out + k);
+    }
+}

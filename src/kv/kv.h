@@ -22,10 +22,10 @@
 #define KV_KV_H
 
 #include "base/error.h"
-#include "kern/kern.h"
+#include "dev/dev.h" /* and with it kern's row formats */
 
 enum {
-    KV_BLOCK = 32, /* rows (positions) per block */
+    KV_BLOCK = DEV_KV_BLOCK, /* rows (positions) per block */
     KV_MAX_LAYERS = 512,
 };
 
@@ -76,7 +76,7 @@ void kv_seq_commit(kv_seq *s, int64_t n);
 bool kv_seq_rewind(kv_seq *s, int64_t len);
 int64_t kv_seq_n_blocks(const kv_seq *s); /* held, both groups */
 
-typedef struct kv_range { int64_t begin, end; } kv_range; /* positions, half-open */
+typedef dev_range kv_range; /* positions, half-open */
 /* What row i of a layer sees, ascending: 0, 1 or 2 disjoint ranges. sliding_width 0 = full layer. */
 int kv_visible(kv_window w, int64_t sliding_width, int64_t i, kv_range out[2]);
 /* The position at which row i's query is rotated when it looks at pinned rows. */
@@ -89,5 +89,7 @@ typedef struct kv_tile {
     int64_t stride; /* bytes between rows, same for k and v */
 } kv_tile;
 kv_tile kv_get_tile(const kv_seq *s, int layer, int kv_head, int64_t block);
+/* The same rows as the device's ops take them. Valid until the sequence reserves or rewinds. */
+dev_kv kv_get_rows(const kv_seq *s, int layer);
 
 #endif

@@ -19,7 +19,7 @@
 #include "base/pool.h"
 #include "base/str.h"
 #include "file/file.h"
-#include "kern/kern.h"
+#include "dev/dev.h"
 #include "kv/kv.h"
 
 typedef struct model model;
@@ -28,24 +28,24 @@ typedef struct model_ctx model_ctx;
 enum { MODEL_MAX_EXPERTS_USED = 64 };
 
 typedef struct model_info {
-    char arch[32];         /* as in general.architecture */
-    int32_t n_vocab;       /* rows of the embedding: ids ≥ n_vocab are refused */
+    char arch[32];   /* as in general.architecture */
+    int32_t n_vocab; /* rows of the embedding: ids ≥ n_vocab are refused */
     int32_t n_layers, d_model, n_heads, n_kv_heads, head_dim;
-    int32_t n_experts, n_experts_used; /* 0 = dense */
-    int64_t n_ctx_train;   /* trained context length */
+    int32_t n_experts, n_experts_used;  /* 0 = dense */
+    int64_t n_ctx_train;                /* trained context length */
     int32_t layer_width[KV_MAX_LAYERS]; /* 0 = full, else sliding width */
-    bool has_sinks;        /* learned attention sinks: no pinned rows needed */
+    bool has_sinks;                     /* learned attention sinks: no pinned rows needed */
     uint64_t n_params, n_params_active; /* active: per token */
-    uint64_t weight_bytes; /* in memory, as loaded */
+    uint64_t weight_bytes;              /* in memory, as loaded */
     uint64_t file_bytes;
-    dtype main_type;       /* the type most weight bytes have */
+    dtype main_type; /* the type most weight bytes have */
 } model_info;
 
 typedef struct model_options {
-    const kern *kern;   /* NULL = kern_get() */
-    pool *pool;         /* used while loading (repacking) and by forward; NULL = this thread alone */
-    bool f32_acts;      /* activations stay float: slow, for parity tests */
-    bool no_repack;     /* compute from the file's own rows (KERN_ROWS) */
+    const kern *kern; /* NULL = kern_get() */
+    pool *pool;       /* used while loading (repacking) and by forward; NULL = this thread alone */
+    bool f32_acts;    /* activations stay float: slow, for parity tests */
+    bool no_repack;   /* compute from the file's own rows (KERN_ROWS) */
     /* Called now and then while loading, on the calling thread; returning false cancels
      * (ERR_CANCELLED). May be NULL. */
     bool (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
@@ -64,17 +64,19 @@ const model_info *model_get_info(const model *m);
  * so one wrong slot changes the text. */
 typedef struct model_fake_config {
     int32_t n_vocab;
-    int32_t n_layers;           /* alternating sliding `width` / full when width > 0, else all full */
+    int32_t n_layers; /* alternating sliding `width` / full when width > 0, else all full */
     int32_t width;
-    int32_t end_id;             /* gets the highest logit about every `end_every` tokens; -1 = never */
+    int32_t end_id; /* gets the highest logit about every `end_every` tokens; -1 = never */
     int32_t end_every;
     uint64_t seed;
-    int64_t step_ns;            /* pretends to take this long per row; 0 = none */
+    int64_t step_ns; /* pretends to take this long per row; 0 = none */
 } model_fake_config;
 model *model_new_fake(const model_fake_config *c, error *err);
 
 /* Scratch for forward passes of up to max_rows rows in all, max_logits of them with logits. */
-typedef struct model_limits { int32_t max_rows, max_logits; } model_limits;
+typedef struct model_limits {
+    int32_t max_rows, max_logits;
+} model_limits;
 uint64_t model_ctx_plan_bytes(const model *m, model_limits limits);
 model_ctx *model_ctx_new(model *m, model_limits limits, pool *p, error *err);
 void model_ctx_free(model_ctx *c);
@@ -83,10 +85,10 @@ void model_ctx_free(model_ctx *c);
  * has reserved their rows; forward writes them and does not commit. A sequence appears once. */
 typedef struct model_span {
     kv_seq *seq;
-    const int32_t *ids;  /* [n], each in [0, n_vocab) */
+    const int32_t *ids; /* [n], each in [0, n_vocab) */
     int32_t n;
-    int32_t n_logits;    /* logits of the last n_logits rows, 0 … n */
-    float *logits;       /* out, borrowed from the ctx until the next forward: [n_logits][n_vocab] */
+    int32_t n_logits; /* logits of the last n_logits rows, 0 … n */
+    float *logits;    /* out, borrowed from the ctx until the next forward: [n_logits][n_vocab] */
 } model_span;
 
 /* False when *cancel became true between layers (KV rows then hold garbage: do not commit). cancel

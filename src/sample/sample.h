@@ -14,7 +14,7 @@
  *      prefix of the ranking, and top_p and min_p keep at least min_tokens_to_keep.
  *   8. weights exp((logit − max)/temperature) of the survivors, and the token whose
  *      interval, in order of id, holds uniform(seed, step) × their sum
- * If nothing may be chosen (every logit was NaN or infinite) the token is id 0.
+ * If nothing may be chosen (every logit left was NaN or infinite) the token is id 0.
  *
  * Time: O(n_vocab) per step; filters select, they do not sort.
  * Threads: a sampler belongs to its sequence's owner. sampler_start, sampler_note_prompt
@@ -27,27 +27,31 @@
 #include "base/str.h"
 
 enum {
-    SAMPLE_MAX_TOP = 20,          /* top_logprobs */
+    SAMPLE_MAX_TOP = 20, /* top_logprobs */
     SAMPLE_MAX_BIAS = 1024,
     SAMPLE_MAX_REPEAT_WINDOW = 65536,
 };
 #define SAMPLE_MIN_LOGPROB (-9999.0f) /* stands for −inf, so that every logprob is finite */
 
-typedef struct sample_bias { int32_t id; float bias; } sample_bias; /* −100 bans, +100 forces */
+typedef struct sample_bias {
+    int32_t id;
+    float bias;
+} sample_bias; /* −100 bans, +100 forces */
 
 typedef struct sample_params {
-    double temperature;        /* 0 … 2; 0 = greedy; default 1 */
-    double top_p;              /* 0 … 1; 1 = off. Smallest set whose mass reaches top_p, at least 1 */
-    double min_p;              /* 0 … 1; 0 = off. Relative to the likeliest token */
-    int32_t top_k;             /* ≥ 0; 0 = off */
+    double temperature; /* 0 … 2; 0 = greedy; default 1 */
+    double top_p;       /* 0 … 1; 1 = off. Smallest set whose mass reaches top_p, at least 1 */
+    double min_p;       /* 0 … 1; 0 = off. Relative to the likeliest token */
+    int32_t top_k;      /* ≥ 0; 0 = off */
     int32_t min_tokens_to_keep; /* top_p and min_p leave at least this many; ≥ 1; default 1 */
     double repetition_penalty; /* 0 … 10; 0 or 1 = off: logit/penalty if positive else ·penalty */
-    int32_t repetition_window; /* last tokens of prompt and answer it looks at; 0 = off; default 20 */
+    int32_t
+        repetition_window; /* last tokens of prompt and answer it looks at; 0 = off; default 20 */
     double presence_penalty, frequency_penalty; /* −2 … 2, over generated tokens; 0 = off */
-    const sample_bias *bias;   /* copied; each id at most once counts: the last one */
+    const sample_bias *bias;                    /* copied; −100 … 100, every id at most once */
     int32_t n_bias;
-    uint64_t seed;             /* 63 bits used by the doors */
-    int32_t n_top;             /* −1: no logprobs; 0 … SAMPLE_MAX_TOP */
+    uint64_t seed; /* 63 bits used by the doors */
+    int32_t n_top; /* −1: no logprobs; 0 … SAMPLE_MAX_TOP */
 } sample_params;
 
 sample_params sample_defaults(void);
@@ -55,12 +59,15 @@ sample_params sample_defaults(void);
  * repetition_context_size there). */
 bool sample_check(const sample_params *p, int32_t n_vocab, error *err);
 
-typedef struct sample_top { int32_t id; float logprob; } sample_top;
+typedef struct sample_top {
+    int32_t id;
+    float logprob;
+} sample_top;
 typedef struct sample_result {
     int32_t id;
-    float logprob;                      /* valid when n_top ≥ 0 */
+    float logprob; /* valid when n_top ≥ 0 */
     int32_t n_top;
-    sample_top top[SAMPLE_MAX_TOP];     /* descending, ties by lower id */
+    sample_top top[SAMPLE_MAX_TOP]; /* descending, ties by lower id */
 } sample_result;
 
 typedef struct sampler sampler;
@@ -75,6 +82,7 @@ void sampler_note_prompt(sampler *s, const int32_t *ids, size_t n);
 /* Draws the token of this step (0, 1, …) and notes it. `logits` [n_vocab] may be modified. */
 void sampler_next(sampler *s, float *logits, uint64_t step, sample_result *out);
 /* Log-probability of a given id and the n_top likeliest, for scoring prompts. Pure. */
-void sample_score(const float *logits, int32_t n_vocab, int32_t id, int32_t n_top, sample_result *out);
+void sample_score(const float *logits, int32_t n_vocab, int32_t id, int32_t n_top,
+                  sample_result *out);
 
 #endif

@@ -16,7 +16,7 @@
 
 typedef struct tok tok;
 
-typedef enum tok_kind { TOK_BPE, TOK_SPM, TOK_UNIGRAM } tok_kind;
+typedef enum tok_kind { TOK_BPE, TOK_SPM, TOK_UNIGRAM, TOK_WORDPIECE } tok_kind;
 
 /* A growable list of ids; zero-initialise, free with tok_ids_deinit. Fails stickily like buf. */
 typedef struct tok_ids {

@@ -1,0 +1,166 @@
+/* tok_encode: finds special tokens, and sends the text between them through
+ * normalising, splitting and the model.
+ *
+ * Of several special tokens that match at one place the longest allowed one is
+ * taken, and matches are taken from the left (as Hugging Face's tokenizers do).
+ */
+#include "tok/tok_impl.h"
+
+#include <stdlib.h>
+
+void model_encode(scratch *s, str piece) {
+    const tok *t = s->t;
+    if (t->underline && str_find(piece, STR("\xE2\x96\x81"), 0) >= 0) {
+        buf_clear(&s->model);
+        for (size_t i = 0; i < piece.len;) {
+            if (str_starts(str_make(piece.ptr + i, piece.len - i), STR("\xE2\x96\x81"))) {
+                buf_append_char(&s->model, ' ');
+                i += 3;
+            } else {
+                buf_append_char(&s->model, piece.ptr[i++]);
+            }
+        }
+        if (s->model.failed) {
+            s->failed = true;
+            return;
+        }
+        piece = buf_str(&s->model);
+    }
+    if (!piece.len) return;
+    if (t->model == MODEL_BPE) merge_encode(s, piece);
+    else if (t->model == MODEL_UNIGRAM) unigram_encode(s, piece);
+    else wordpiece_encode(s, piece);
+}
+
+static void encode_text(scratch *s, str text) {
+    if (!text.len || s->failed) return;
+    buf prefixed = {0};
+    text = normal_apply(s, text);
+    if (s->t->space_prefix && text.len) {
+        buf_append_char(&prefixed, ' ');
+        buf_append_str(&prefixed, text);
+        if (prefixed.failed) s->failed = true;
+        text = buf_str(&prefixed);
+    }
+    if (!s->failed && text.len) split_encode(s, text);
+    buf_deinit(&prefixed);
+}
+
+/* ── Special tokens ── */
+typedef struct special_finder {
+    const tok *t;
+    const tok_encode_opts *opts;
+    size_t span; /* the first trusted span that can still hold a match */
+} special_finder;
+
+/* A user-defined token that is written like markup says something to the model; one that is a word or
+ * a run of spaces is merely a long token. */
+static bool is_markup(str piece) {
+    if (piece.len < 3) return false;
+    char first = piece.ptr[0], last = piece.ptr[piece.len - 1];
+    return (first == '<' && last == '>') || (first == '[' && last == ']');
+}
+
+static bool is_allowed(special_finder *f, int32_t id, size_t begin, size_t end) {
+    unsigned flags = f->t->flags[id];
+    bool plain = flags & T_USER && !(flags & T_CONTROL);
+    if (f->opts->trusted) {
+        if (plain && !is_markup(piece_of(f->t, id))) return true;
+        if (!f->opts->parse_special && !plain) return false;
+        while (f->span < f->opts->n_trusted && f->opts->trusted[f->span].end <= begin) f->span++;
+        /* Spans that end inside this token are passed over, not consumed: a later, shorter one may fit. */
+        const tok_span *span = f->span < f->opts->n_trusted ? &f->opts->trusted[f->span] : NULL;
+        return span && span->begin <= begin && end <= span->end;
+    }
+    return plain || f->opts->parse_special;
+}
+
+static bool is_word_character(str text, size_t at) {
+    return at < text.len && (text.ptr[at] == '_' || char_at(text, at).class & (C_LETTER | C_NUMBER | C_MARK));
+}
+
+static bool stands_alone(str text, size_t begin, size_t end) {
+    size_t before = begin;
+    if (before > 0) {
+        do before--;
+        while (before > 0 && ((unsigned char)text.ptr[before] & 0xC0) == 0x80);
+        if (is_word_character(text, before)) return false;
+    }
+    return !is_word_character(text, end);
+}
+
+/* The longest special token at `at` that may be one here, or −1. */
+static int32_t special_at(special_finder *f, str text, size_t at) {
+    const tok *t = f->t;
+    unsigned char first = (unsigned char)text.ptr[at];
+    uint32_t lo = t->special_first[first], hi = t->special_first[first + 1];
+    int32_t found = -1;
+    for (size_t d = 1; lo < hi && d <= TOK_MAX_SPECIAL_BYTES; d++) {
+        int32_t id = t->specials[lo];
+        if (t->at[id + 1] - t->at[id] == d && is_allowed(f, id, at, at + d) &&
+            (!(t->flags[id] & T_SINGLE_WORD) || stands_alone(text, at, at + d)))
+            found = id;
+        if (at + d >= text.len) break;
+        vocab_narrow(t, t->specials, &lo, &hi, d, (unsigned char)text.ptr[at + d]);
+    }
+    return found;
+}
+
+static size_t strip_back(str text, size_t begin, size_t end) {
+    while (end > begin) {
+        size_t last = end - 1;
+        while (last > begin && ((unsigned char)text.ptr[last] & 0xC0) == 0x80) last--;
+        if (!(char_at(text, last).class & C_SPACE)) break;
+        end = last;
+    }
+    return end;
+}
+
+static size_t strip_forward(str text, size_t at) {
+    while (at < text.len) {
+        character c = char_at(text, at);
+        if (!(c.class & C_SPACE)) break;
+        at += (size_t)c.len;
+    }
+    return at;
+}
+
+static void encode_all(scratch *s, str text, const tok_encode_opts *opts) {
+    const tok *t = s->t;
+    special_finder f = {.t = t, .opts = opts};
+    size_t begin = 0;
+    for (size_t at = 0; at < text.len && !s->failed;) {
+        unsigned char byte = (unsigned char)text.ptr[at];
+        int32_t id = t->special_first[byte] < t->special_first[byte + 1] ? special_at(&f, text, at) : -1;
+        if (id < 0) {
+            at++;
+            continue;
+        }
+        size_t end = t->flags[id] & T_LSTRIP ? strip_back(text, begin, at) : at;
+        encode_text(s, str_make(text.ptr + begin, end - begin));
+        tok_ids_push(s->out, id);
+        s->first = false;
+        at += piece_of(t, id).len;
+        if (t->flags[id] & T_RSTRIP) at = strip_forward(text, at);
+        begin = at;
+    }
+    encode_text(s, str_make(text.ptr + begin, text.len - begin));
+}
+
+bool tok_encode(const tok *t, str text, tok_encode_opts opts, tok_ids *out, error *err) {
+    if (text.len > TOK_MAX_TEXT_BYTES)
+        return error_set(err, ERR_STRING_ABOVE_MAX, NULL, "The text is %zu bytes long; at most %zu are encoded.",
+                         text.len, TOK_MAX_TEXT_BYTES);
+    scratch s = {.t = t, .out = out, .first = true};
+    if (opts.add_bos && t->bos >= 0) tok_ids_push(out, t->bos);
+    encode_all(&s, text, &opts);
+    if (opts.add_eos && t->eos >= 0) tok_ids_push(out, t->eos);
+    regex_scratch_deinit(&s.re);
+    buf_deinit(&s.norm[0]);
+    buf_deinit(&s.norm[1]);
+    buf_deinit(&s.model);
+    free(s.symbols);
+    free(s.heap);
+    if (!s.failed && !out->failed) return true;
+    return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory to encode %zu bytes of text.", text.len);
+}

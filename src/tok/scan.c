@@ -42,8 +42,8 @@ static size_t contraction(str s, size_t at, bool any_case) {
     unsigned char a = (unsigned char)s.ptr[at + 1], b = at + 2 < s.len ? (unsigned char)s.ptr[at + 2] : 0;
     if (any_case) {
         if (a == 0xC5 && b == 0xBF) return 3;
-        if (a - 'A' < 26u) a |= 0x20;
-        if (b - 'A' < 26u) b |= 0x20;
+        if (a >= 'A' && a <= 'Z') a |= 0x20;
+        if (b >= 'A' && b <= 'Z') b |= 0x20;
     }
     if (a == 's' || a == 't' || a == 'm' || a == 'd') return 2;
     if ((a == 'r' && b == 'e') || (a == 'v' && b == 'e') || (a == 'l' && b == 'l')) return 3;
@@ -205,7 +205,7 @@ bool split_scan_words(str s, size_t at, size_t *begin, size_t *end) {
 static bool scan_three_digits(str s, size_t at, size_t *begin, size_t *end) {
     int n = 0;
     for (; at < s.len; at++) {
-        n = (unsigned char)s.ptr[at] - '0' < 10u ? n + 1 : 0;
+        n = s.ptr[at] >= '0' && s.ptr[at] <= '9' ? n + 1 : 0;
         if (n < 3) continue;
         *begin = at - 2;
         *end = at + 1;

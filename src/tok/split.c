@@ -263,7 +263,7 @@ static void run_metaspace(scratch *s, int at, str text) {
 static void run_digit_groups(scratch *s, int at, str text) {
     size_t begin = 0;
     for (size_t i = 0, stop; i < text.len; i = stop) {
-        for (stop = i; stop < text.len && (unsigned char)text.ptr[stop] - '0' < 10u;) stop++;
+        for (stop = i; stop < text.len && text.ptr[stop] >= '0' && text.ptr[stop] <= '9';) stop++;
         if (stop == i) {
             stop++;
             continue;

@@ -101,6 +101,22 @@ void tok_unref(tok *t) {
     free(t);
 }
 
+/* Tokens that end a turn in some family. */
+static const char *const end_names[] = {
+    "<|im_end|>",      "<|eot_id|>",        "<|eom_id|>",       "<|endoftext|>",     "<|end_of_text|>",
+    "</s>",            "<|return|>",        "<|call|>",         "<|eot|>",           "<|end_of_turn|>",
+    "<|endofturn|>",   "<end_of_turn>",     "<turn|>",          "<eos>",             "<|eos|>",
+    "[EOS]",           "[|endofturn|]",     "<|endofassistant|>", "<end_of_utterance>", "<|end_of_sentence|>",
+    "<|END_OF_TURN_TOKEN|>", "<|EOS_TOKEN|>", "<EOT>",          "_<EOT>",            "< EOT >",
+    "<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>", "<|fin|>", "<\xE2\x96\x81" "eos>",
+};
+
+static bool is_end_name(str text) {
+    for (size_t i = 0; i < sizeof end_names / sizeof *end_names; i++)
+        if (str_is(text, end_names[i])) return true;
+    return false;
+}
+
 /* ── Building ── */
 static bool no_memory(error *err) {
     return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the tokenizer's tables.");
@@ -169,6 +185,11 @@ bool vocab_finish(vocab_builder *b) {
     for (int32_t id = 0; id < t->n; id++) {
         if (!is_ordinary(t, id)) continue;
         str piece = piece_of(t, id);
+        /* Some files call <|endoftext|> a word. */
+        if (str_starts(piece, STR("<|")) && is_end_name(piece)) {
+            t->flags[id] |= T_CONTROL;
+            continue;
+        }
         uint32_t slot = (uint32_t)hash_str(piece) & t->mask;
         while (t->slots[slot] && !str_eq(piece_of(t, (int32_t)t->slots[slot] - 1), piece))
             slot = (slot + 1) & t->mask;
@@ -321,15 +342,6 @@ int32_t vocab_find_special(const tok *t, str text) {
     if (lo >= hi || piece_of(t, t->specials[lo]).len != text.len) return -1;
     return t->specials[lo];
 }
-
-static const char *const end_names[] = {
-    "<|im_end|>",      "<|eot_id|>",        "<|eom_id|>",       "<|endoftext|>",     "<|end_of_text|>",
-    "</s>",            "<|return|>",        "<|call|>",         "<|eot|>",           "<|end_of_turn|>",
-    "<|endofturn|>",   "<end_of_turn>",     "<turn|>",          "<eos>",             "<|eos|>",
-    "[EOS]",           "[|endofturn|]",     "<|endofassistant|>", "<end_of_utterance>", "<|end_of_sentence|>",
-    "<|END_OF_TURN_TOKEN|>", "<|EOS_TOKEN|>", "<EOT>",          "_<EOT>",            "< EOT >",
-    "<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>", "<|fin|>", "<\xE2\x96\x81" "eos>",
-};
 
 bool vocab_finish_specials(tok *t, error *err) {
     if (!sort_list(t, &t->specials, &t->n_specials, t->special_first, true)) return no_memory(err);

@@ -54,7 +54,6 @@ else
 endif
 LIB_SRCS := $(filter-out src/cli/main.c,$(SRCS))
 LIB_OBJS := $(LIB_SRCS:%.c=$(B)/%.o)
-OBJS     := $(SRCS:%.c=$(B)/%.o)
 
 TEST_SRCS := $(sort $(wildcard tests/unit/*/test_*.c tests/kern/test_*.c tests/prop/test_*.c \
                tests/golden/test_*.c tests/sim/test_*.c))
@@ -81,7 +80,7 @@ help:
 	@echo 'make clean              remove build/'
 
 # ── build ────────────────────────────────────────────────────────────────
-$(B)/oriel: $(OBJS)
+$(B)/oriel: $(B)/src/cli/main.o $(B)/liboriel.a
 	@echo '  LD $@'
 	@$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 

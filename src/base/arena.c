@@ -9,7 +9,9 @@ struct arena_chunk {
 
 enum { CHUNK_MIN = 16 * 1024 };
 
-void arena_init(arena *a, size_t cap_bytes) { *a = (arena){.cap = cap_bytes}; }
+void arena_init(arena *a, size_t cap_bytes) {
+    *a = (arena){.cap = cap_bytes};
+}
 
 void arena_deinit(arena *a) {
     for (arena_chunk *c = a->head, *next; c; c = next) {

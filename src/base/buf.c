@@ -47,9 +47,15 @@ void buf_append(buf *b, const void *bytes, size_t len) {
     b->ptr[b->len] = 0;
 }
 
-void buf_append_str(buf *b, str s) { buf_append(b, s.ptr, s.len); }
-void buf_append_cstr(buf *b, const char *s) { buf_append(b, s, strlen(s)); }
-void buf_append_char(buf *b, char c) { buf_append(b, &c, 1); }
+void buf_append_str(buf *b, str s) {
+    buf_append(b, s.ptr, s.len);
+}
+void buf_append_cstr(buf *b, const char *s) {
+    buf_append(b, s, strlen(s));
+}
+void buf_append_char(buf *b, char c) {
+    buf_append(b, &c, 1);
+}
 
 void buf_append_utf8(buf *b, uint32_t cp) {
     char out[4];

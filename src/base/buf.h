@@ -25,7 +25,9 @@ void buf_append_cstr(buf *b, const char *s);
 void buf_append_char(buf *b, char c);
 void buf_append_utf8(buf *b, uint32_t cp);
 void buf_printf(buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static inline str buf_str(const buf *b) { return (str){b->ptr, b->len}; }
+static inline str buf_str(const buf *b) {
+    return (str){b->ptr, b->len};
+}
 /* Ownership of the NUL-terminated bytes moves to the caller (free()); NULL if the buffer failed. */
 char *buf_take(buf *b, size_t *len);
 

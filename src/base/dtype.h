@@ -50,7 +50,7 @@ typedef enum dtype {
 } dtype;
 
 typedef struct dtype_info {
-    const char *name;      /* "Q4_K"; NULL for numbers that name nothing */
+    const char *name;     /* "Q4_K"; NULL for numbers that name nothing */
     uint32_t block_len;   /* elements */
     uint32_t block_bytes; /* bytes */
 } dtype_info;

@@ -78,6 +78,8 @@ bool error_vset(error *err, error_code code, const char *param, const char *fmt,
 /* Puts "prefix: " in front of the message, for context such as a file's name. */
 void error_prefix(error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-static inline bool error_is_set(const error *err) { return err && err->code != ERR_NONE; }
+static inline bool error_is_set(const error *err) {
+    return err && err->code != ERR_NONE;
+}
 
 #endif

@@ -14,7 +14,9 @@ static inline uint64_t hash_mix(uint64_t x) {
     x = (x ^ x >> 27) * 0x94D049BB133111EBull;
     return x ^ x >> 31;
 }
-static inline uint64_t hash_combine(uint64_t a, uint64_t b) { return hash_mix(hash_mix(a) ^ b); }
+static inline uint64_t hash_combine(uint64_t a, uint64_t b) {
+    return hash_mix(hash_mix(a) ^ b);
+}
 /* Any bytes; stable across runs and machines. */
 static inline uint64_t hash_bytes(const void *bytes, size_t len, uint64_t seed) {
     const unsigned char *p = bytes;
@@ -28,7 +30,9 @@ static inline uint64_t hash_bytes(const void *bytes, size_t len, uint64_t seed) 
     if (len) memcpy(&w, p, len);
     return hash_mix(h ^ w);
 }
-static inline uint64_t hash_str(str s) { return hash_bytes(s.ptr, s.len, 0); }
+static inline uint64_t hash_str(str s) {
+    return hash_bytes(s.ptr, s.len, 0);
+}
 
 /* The counter-th 64-bit draw of a seed. */
 static inline uint64_t rng_at(uint64_t seed, uint64_t counter) {

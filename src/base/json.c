@@ -14,12 +14,15 @@ json_t *json_parse(str text, error *err) {
     if (!v && json_error_code(&e) == json_error_numeric_overflow)
         v = json_loadb(text.ptr, text.len, flags | JSON_DECODE_INT_AS_REAL, &e);
     if (!v)
-        error_set(err, json_error_code(&e) == json_error_out_of_memory ? ERR_NO_MEMORY : ERR_MALFORMED,
-                  NULL, "This is not valid JSON: %s (line %d, column %d).", e.text, e.line, e.column);
+        error_set(
+            err, json_error_code(&e) == json_error_out_of_memory ? ERR_NO_MEMORY : ERR_MALFORMED,
+            NULL, "This is not valid JSON: %s (line %d, column %d).", e.text, e.line, e.column);
     return v;
 }
 
-json_out json_begin(buf *b) { return (json_out){.b = b}; }
+json_out json_begin(buf *b) {
+    return (json_out){.b = b};
+}
 
 static void separate(json_out *j) {
     if (j->after_key) {
@@ -45,10 +48,18 @@ static void close_container(json_out *j, char c) {
     buf_append_char(j->b, c);
 }
 
-void json_obj(json_out *j) { open_container(j, '{'); }
-void json_end_obj(json_out *j) { close_container(j, '}'); }
-void json_arr(json_out *j) { open_container(j, '['); }
-void json_end_arr(json_out *j) { close_container(j, ']'); }
+void json_obj(json_out *j) {
+    open_container(j, '{');
+}
+void json_end_obj(json_out *j) {
+    close_container(j, '}');
+}
+void json_arr(json_out *j) {
+    open_container(j, '[');
+}
+void json_end_arr(json_out *j) {
+    close_container(j, ']');
+}
 
 void json_key(json_out *j, const char *key) {
     separate(j);

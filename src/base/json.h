@@ -41,11 +41,11 @@ void json_key_str(json_out *j, str key);
 void json_put_str(json_out *j, str s); /* ill-formed bytes become U+FFFD */
 void json_put_cstr(json_out *j, const char *s);
 void json_put_int(json_out *j, int64_t v);
-void json_put_num(json_out *j, double v); /* shortest that reads back equal; NaN/inf → null */
+void json_put_num(json_out *j, double v);  /* shortest that reads back equal; NaN/inf → null */
 void json_put_float(json_out *j, float v); /* shortest that reads back as the same float */
 void json_put_bool(json_out *j, bool v);
 void json_put_null(json_out *j);
-void json_put_raw(json_out *j, str json);           /* already JSON */
+void json_put_raw(json_out *j, str json);          /* already JSON */
 void json_put_value(json_out *j, const json_t *v); /* compact, keys in insertion order */
 /* key and value in one call */
 void json_kv_str(json_out *j, const char *key, str s);

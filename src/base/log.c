@@ -8,7 +8,9 @@
 
 static atomic_int max_level = LOG_WARN;
 
-void log_set_level(log_level level) { atomic_store(&max_level, (int)level); }
+void log_set_level(log_level level) {
+    atomic_store(&max_level, (int)level);
+}
 
 void log_line(log_level level, const char *room, const char *fmt, ...) {
     if ((int)level > atomic_load_explicit(&max_level, memory_order_relaxed)) return;

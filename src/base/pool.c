@@ -13,8 +13,8 @@
 #include "base/clock.h"
 
 enum {
-    SPIN_NS = 40000,   /* longer than the gap between two jobs of one forward pass */
-    SPIN_CHECK = 64,   /* pauses between looks at the clock */
+    SPIN_NS = 40000, /* longer than the gap between two jobs of one forward pass */
+    SPIN_CHECK = 64, /* pauses between looks at the clock */
     CACHE_LINE = 64,
 };
 
@@ -120,8 +120,8 @@ pool *pool_new(int n_threads, error *err) {
         worker *w = &workers[i - 1];
         *w = (worker){.p = p, .index = i};
         if (pthread_create(&w->thread, NULL, worker_main, w) != 0) {
-            error_set(err, ERR_NO_MEMORY, NULL, "The system refuses to start compute thread %d of %d.",
-                      i + 1, n_threads);
+            error_set(err, ERR_NO_MEMORY, NULL,
+                      "The system refuses to start compute thread %d of %d.", i + 1, n_threads);
             pool_free(p);
             return NULL;
         }
@@ -141,7 +141,9 @@ void pool_free(pool *p) {
     free(p);
 }
 
-int pool_n_threads(const pool *p) { return p ? p->n_threads : 1; }
+int pool_n_threads(const pool *p) {
+    return p ? p->n_threads : 1;
+}
 
 void pool_run(pool *p, int n_tasks, pool_fn *fn, void *ctx) {
     if (n_tasks <= 0) return;

@@ -18,12 +18,18 @@ typedef struct str {
 /* for printf("%.*s", STR_ARG(s)) */
 #define STR_ARG(s) (int)(s).len, (s).ptr ? (s).ptr : ""
 
-static inline str str_from(const char *c) { return (str){c, c ? strlen(c) : 0}; }
-static inline str str_make(const char *p, size_t n) { return (str){p, n}; }
+static inline str str_from(const char *c) {
+    return (str){c, c ? strlen(c) : 0};
+}
+static inline str str_make(const char *p, size_t n) {
+    return (str){p, n};
+}
 static inline bool str_eq(str a, str b) {
     return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
 }
-static inline bool str_is(str a, const char *c) { return str_eq(a, str_from(c)); }
+static inline bool str_is(str a, const char *c) {
+    return str_eq(a, str_from(c));
+}
 static inline bool str_starts(str s, str prefix) {
     return s.len >= prefix.len && (prefix.len == 0 || memcmp(s.ptr, prefix.ptr, prefix.len) == 0);
 }

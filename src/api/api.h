@@ -1,0 +1,47 @@
+/* OpenAI's endpoints: where JSON, the turn and (later) the store meet.
+ *
+ * The open port: loopback by default, and beyond it api_open refuses to start
+ * without a key. Host must be loopback, the bound name or listed (DNS
+ * rebinding); CORS answers loopback origins and listed ones.
+ *
+ * Threads: api_open starts its own; everything it borrows must outlive it.
+ */
+#ifndef API_API_H
+#define API_API_H
+
+#include "api/http.h"
+#include "chat/turn.h"
+
+typedef struct api api;
+
+typedef struct api_key {
+    str name; /* for logs; never the secret */
+    str secret;
+} api_key;
+
+typedef struct api_options {
+    const char *host;    /* default "127.0.0.1" */
+    int port;            /* default 8080; 0 = any */
+    int n_threads;       /* HTTP threads; default 1 */
+    const api_key *keys; /* none = no key asked for (loopback only) */
+    size_t n_keys;
+    const char *const *cors_origins; /* exact origins allowed beside loopback ones; "*" = all */
+    size_t n_cors_origins;
+    const char *const *allowed_hosts; /* further Host names */
+    size_t n_allowed_hosts;
+    const char *model_id;         /* the loaded model's own id; "default" names it too */
+    int64_t model_created;        /* Unix seconds */
+    uint64_t config_hash;         /* of the effective configuration, for system_fingerprint */
+    sample_params sampling;       /* defaults of the operator for what a request leaves out */
+    const char *reasoning_effort; /* default, or NULL */
+} api_options;
+
+api_options api_defaults(void);
+/* Serves until api_close. NULL with a sentence. */
+api *api_open(chat *c, const api_options *o, error *err);
+void api_close(api *a);
+int api_get_port(const api *a);
+/* Of this program, model, configuration and arithmetic: "fp_…". */
+const char *api_get_fingerprint(const api *a);
+
+#endif

@@ -1,0 +1,311 @@
+/* What chat completions and completions share: parameters, and the set of
+ * turns that answers one request. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "api/serve.h"
+#include "base/hash.h"
+#include "base/os.h"
+
+const char *const gen_service_tiers[] = {"auto", "default", "flex", "scale", "priority", NULL};
+
+enum { MAX_STOPS = 4, MAX_METADATA = 16 };
+
+bool gen_decode_stop(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
+    gen_params *p = out;
+    p->stops = arena_array(c->mem, MAX_STOPS, sizeof *p->stops);
+    if (!p->stops)
+        return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
+    if (json_is_string(v)) {
+        p->stops[p->n_stops++] = json_str(v);
+    } else {
+        if (!json_is_array(v))
+            return error_set(
+                err, ERR_INVALID_TYPE, path,
+                "Invalid type for 'stop': expected a string or an array of strings, but got %s instead.",
+                field_type_name(v));
+        if (!field_array(v, path, MAX_STOPS, err)) return false;
+        for (size_t i = 0; i < json_array_size(v); i++) {
+            field_path at;
+            if (!field_str(json_array_get(v, i), path_index(&at, path, i), &p->stops[p->n_stops++],
+                           err))
+                return false;
+        }
+    }
+    for (size_t i = 0; i < p->n_stops; i++) {
+        if (p->stops[i].len == 0)
+            return error_set(err, ERR_INVALID_VALUE, path,
+                             "Invalid 'stop': a stop string must not be empty.");
+        if (p->stops[i].len > TURN_MAX_STOP_BYTES)
+            return error_set(err, ERR_STRING_ABOVE_MAX, path,
+                             "Invalid 'stop': a stop string has at most %d bytes.",
+                             TURN_MAX_STOP_BYTES);
+    }
+    return true;
+}
+
+bool gen_decode_logit_bias(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
+    gen_params *p = out;
+    if (!field_object(v, path, err)) return false;
+    size_t n = json_object_size(v);
+    if (n > SAMPLE_MAX_BIAS)
+        return error_set(err, ERR_ARRAY_ABOVE_MAX, path,
+                         "Invalid 'logit_bias': at most %d tokens may be biased, got %zu.",
+                         SAMPLE_MAX_BIAS, n);
+    p->bias = arena_array(c->mem, n ? n : 1, sizeof *p->bias);
+    if (!p->bias) return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
+    const char *key;
+    json_t *value;
+    json_object_foreach(v, key, value) {
+        char *end;
+        long long id = strtoll(key, &end, 10);
+        if (end == key || *end || id < 0 || id > INT32_MAX)
+            return error_set(err, ERR_INVALID_VALUE, path,
+                             "Invalid key in 'logit_bias': '%.40s'. Keys are token ids.", key);
+        double bias;
+        if (!field_num(value, path, -100, 100, &bias, err)) return false;
+        p->bias[p->n_bias++] = (sample_bias){(int32_t)id, (float)bias};
+    }
+    return true;
+}
+
+bool gen_decode_stream_options(const field_ctx *c, json_t *v, const char *path, void *out,
+                               error *err) {
+    (void)c;
+    gen_params *p = out;
+    if (!field_object(v, path, err)) return false;
+    p->has_stream_options = true;
+    json_t *usage = field_get(v, "include_usage"), *obf = field_get(v, "include_obfuscation");
+    bool ignored;
+    return (!usage || field_bool(usage, "stream_options.include_usage", &p->include_usage, err)) &&
+           (!obf || field_bool(obf, "stream_options.include_obfuscation", &ignored, err));
+}
+
+bool gen_decode_metadata(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
+    (void)c, (void)out;
+    if (!field_object(v, path, err)) return false;
+    if (json_object_size(v) > MAX_METADATA)
+        return error_set(err, ERR_ARRAY_ABOVE_MAX, path,
+                         "Invalid 'metadata': at most %d pairs, got %zu.", MAX_METADATA,
+                         json_object_size(v));
+    const char *key;
+    json_t *value;
+    json_object_foreach(v, key, value) {
+        field_path at;
+        str s;
+        if (!field_str(value, path_member(&at, path, key), &s, err)) return false;
+        if (strlen(key) > 64 || s.len > 512)
+            return error_set(
+                err, ERR_STRING_ABOVE_MAX, at.text,
+                "Invalid 'metadata': keys have at most 64 and values at most 512 characters.");
+    }
+    return true;
+}
+
+bool gen_decode_unsupported(const field_ctx *c, json_t *v, const char *path, void *out,
+                            error *err) {
+    (void)c, (void)v, (void)out;
+    return error_set(err, ERR_UNSUPPORTED_VALUE, path,
+                     "'%s' is not supported: the models served here read and write text only.",
+                     path);
+}
+
+bool gen_decode_not_implemented(const field_ctx *c, json_t *v, const char *path, void *out,
+                                error *err) {
+    (void)c, (void)v, (void)out;
+    return error_set(err, ERR_NOT_IMPLEMENTED, path, "'%s' is not implemented yet.", path);
+}
+
+bool gen_decode_truncation(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
+    (void)c, (void)out;
+    static const char *const values[] = {"disabled", "auto", NULL};
+    int which;
+    if (!field_enum(v, path, values, &which, err)) return false;
+    if (which == 1)
+        return error_set(
+            err, ERR_NOT_IMPLEMENTED, path,
+            "'truncation: auto' is not implemented yet; a prompt that is too long is refused.");
+    return true;
+}
+
+bool gen_decode_seed(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
+    (void)c;
+    gen_params *p = out;
+    return p->has_seed = field_int(v, path, INT64_MIN, INT64_MAX, &p->seed, err);
+}
+
+gen_params gen_defaults(const api *a) {
+    sample_params s = a->o.sampling;
+    return (gen_params){.sampling = s,
+                        .n = 1,
+                        .max_tokens = -1,
+                        .max_completion_tokens = -1,
+                        .top_k = s.top_k,
+                        .min_tokens_to_keep = s.min_tokens_to_keep,
+                        .repetition_window = s.repetition_window};
+}
+
+bool gen_finish(const api *a, gen_params *p, error *err) {
+    if (p->has_stream_options && !p->stream)
+        return error_set(err, ERR_INVALID_VALUE, "stream_options",
+                         "'stream_options' is only allowed when 'stream' is true.");
+    if (!p->has_seed) {
+        os_random(&p->seed, sizeof p->seed);
+        p->seed &= INT64_MAX;
+    }
+    sample_params *s = &p->sampling;
+    s->top_k = (int32_t)p->top_k;
+    s->min_tokens_to_keep = (int32_t)p->min_tokens_to_keep;
+    s->repetition_window = (int32_t)p->repetition_window;
+    s->bias = p->bias;
+    s->n_bias = (int32_t)p->n_bias;
+    s->seed = (uint64_t)p->seed;
+    const engine_plan *plan = engine_get_plan(a->engine);
+    if (p->max_kv_size > plan->kv_rows)
+        return error_set(
+            err, ERR_INT_ABOVE_MAX, "max_kv_size",
+            "Invalid 'max_kv_size': this server was started with a window of %lld tokens; a request may only lower it.",
+            (long long)plan->kv_rows);
+    return sample_check(s, engine_get_model(a->engine)->n_vocab, err);
+}
+
+uint64_t gen_seed(const gen_params *p, size_t i) {
+    return i ? hash_combine((uint64_t)p->seed, i) >> 1 : (uint64_t)p->seed;
+}
+
+/* ── choices ── */
+
+static void choices_free(void *v) {
+    choices *c = v;
+    for (size_t i = 0; i < c->n; i++) {
+        choice *k = &c->items[i];
+        turn_free(k->t);
+        buf_deinit(&k->content);
+        buf_deinit(&k->reasoning);
+        for (size_t n = 0; n < k->n_calls; n++) {
+            buf_deinit(&k->calls[n].name);
+            buf_deinit(&k->calls[n].arguments);
+        }
+        free(k->calls);
+        choice_drop_tokens(k);
+        free(k->tokens);
+    }
+    free(c->items);
+    free(c);
+}
+
+static void wake(void *r) {
+    http_wake(r);
+}
+
+choices *choices_start(api *a, http_req *r, size_t n, bool keep_tokens,
+                       void (*make)(void *ctx, size_t i, turn_request *out), void *ctx,
+                       error *err) {
+    choices *c = calloc(1, sizeof *c);
+    if (c) c->items = calloc(n, sizeof *c->items);
+    if (!c || !c->items) {
+        free(c);
+        error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
+        return NULL;
+    }
+    c->r = r;
+    c->keep_tokens = keep_tokens;
+    for (; c->n < n; c->n++) {
+        turn_request q = {.wake = wake, .wake_ctx = r, .score_prompt = -1};
+        make(ctx, c->n, &q);
+        c->items[c->n].index = c->n;
+        c->items[c->n].t = turn_start(a->chat, &q, err);
+        if (!c->items[c->n].t) {
+            choices_free(c);
+            return NULL;
+        }
+    }
+    http_own(r, c, choices_free);
+    return c;
+}
+
+static void keep_token(choice *c, const turn_event *e) {
+    if (c->n_tokens == c->cap_tokens) {
+        size_t cap = c->cap_tokens ? c->cap_tokens * 2 : 32;
+        choice_token *grown = realloc(c->tokens, cap * sizeof *grown);
+        if (!grown) {
+            error_set(&c->err, ERR_NO_MEMORY, NULL,
+                      "There is no memory for the log-probabilities.");
+            return;
+        }
+        c->tokens = grown;
+        c->cap_tokens = cap;
+    }
+    choice_token *k = &c->tokens[c->n_tokens++];
+    *k = (choice_token){.piece = str_dup(e->piece), .piece_len = e->piece.len, .r = *e->token};
+    if (!k->piece) k->piece_len = 0;
+    if (e->kind == TURN_PROMPT_TOKEN) c->n_prompt_tokens_scored++;
+}
+
+void choice_drop_tokens(choice *c) {
+    for (size_t i = 0; i < c->n_tokens; i++) free(c->tokens[i].piece);
+    c->n_tokens = c->n_tokens_sent = 0;
+}
+
+static choice_call *begin_call(choice *c, const turn_event *e) {
+    choice_call *grown = realloc(c->calls, (c->n_calls + 1) * sizeof *grown);
+    if (!grown) {
+        error_set(&c->err, ERR_NO_MEMORY, NULL, "There is no memory for the tool call.");
+        return NULL;
+    }
+    c->calls = grown;
+    choice_call *k = &c->calls[c->n_calls++];
+    memset(k, 0, sizeof *k);
+    snprintf(k->id.text, sizeof k->id.text, "%.*s", STR_ARG(e->call_id));
+    buf_append_str(&k->name, e->text);
+    return k;
+}
+
+bool choice_next(choices *set, size_t i, turn_event *e) {
+    choice *c = &set->items[i];
+    if (c->ended || !turn_poll(c->t, e)) return false;
+    switch (e->kind) {
+    case TURN_TOKEN:
+        c->logprob_sum += (double)e->token->logprob;
+        c->n_logprob++;
+        /* fall through */
+    case TURN_PROMPT_TOKEN:
+        if (set->keep_tokens) keep_token(c, e);
+        break;
+    case TURN_REASONING: buf_append_str(&c->reasoning, e->text); break;
+    case TURN_CONTENT: buf_append_str(&c->content, e->text); break;
+    case TURN_CALL_BEGIN: begin_call(c, e); break;
+    case TURN_CALL_ARGS:
+        if (c->n_calls) buf_append_str(&c->calls[c->n_calls - 1].arguments, e->text);
+        break;
+    case TURN_CALL_END: break;
+    case TURN_END:
+        c->ended = true;
+        c->finish = e->finish;
+        c->usage = e->usage;
+        if (e->finish == TURN_FAILED && e->err) c->err = *e->err;
+        if (e->finish == TURN_CANCELLED)
+            error_set(&c->err, ERR_OVERLOADED, NULL, "The server is shutting down.");
+        break;
+    }
+    if (c->content.failed || c->reasoning.failed)
+        error_set(&c->err, ERR_NO_MEMORY, NULL, "There is no memory for the answer.");
+    return true;
+}
+
+bool choices_drain(choices *c) {
+    bool all = true;
+    turn_event e;
+    for (size_t i = 0; i < c->n; i++) {
+        while (choice_next(c, i, &e)) continue;
+        all &= c->items[i].ended;
+    }
+    return all;
+}
+
+const error *choices_failure(const choices *c) {
+    for (size_t i = 0; i < c->n; i++)
+        if (error_is_set(&c->items[i].err)) return &c->items[i].err;
+    return NULL;
+}

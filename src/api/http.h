@@ -1,0 +1,100 @@
+/* HTTP/1.1 over libmicrohttpd: connections, bodies, suspend and resume. Knows
+ * requests and bytes, nothing of OpenAI but the shape of an error.
+ *
+ * What the library leaves open is guarded here:
+ *   - a client that leaves while nothing is being sent is seen by a watcher
+ *     (EPOLLRDHUP), which wakes the request so that its work is cancelled;
+ *   - strict framing: several or non-numeric Content-Length, Content-Length beside
+ *     Transfer-Encoding, an encoding other than chunked, several Host: 400 and close;
+ *   - answers are pulled: a stream holds at most HTTP_STREAM_CAP bytes that the
+ *     client has not taken;
+ *   - headers and bodies have deadlines however slowly their bytes trickle.
+ *
+ * Threads: handlers and pull functions run on one of the HTTP threads, one at a
+ * time per request. http_wake may be called from any thread and never blocks.
+ */
+#ifndef API_HTTP_H
+#define API_HTTP_H
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/error.h"
+
+enum {
+    HTTP_STREAM_CAP = 64 * 1024,      /* bytes of a stream waiting for the client */
+    HTTP_MAX_BODY = 32 * 1024 * 1024, /* after decompression too */
+    HTTP_MAX_CONNECTIONS = 4096,
+    HTTP_HEADER_SECONDS = 15, /* from connecting (or the request line) to the last header */
+    HTTP_BODY_SECONDS = 120,  /* from the last header to the last body byte */
+    HTTP_IDLE_SECONDS = 120,  /* keep-alive between requests */
+    HTTP_PING_SECONDS = 15,   /* a comment on streams that wait this long */
+};
+
+typedef struct http_server http_server;
+typedef struct http_req http_req;
+
+typedef enum http_pull_result { HTTP_MORE, HTTP_WAIT, HTTP_DONE, HTTP_ABORT } http_pull_result;
+
+/* Appends the next bytes of a stream. HTTP_WAIT: nothing now, http_wake follows. HTTP_MORE: call
+ * again when these are sent. HTTP_DONE: these were the last. HTTP_ABORT: break the connection. */
+typedef http_pull_result http_pull_fn(http_req *r, void *ctx, buf *out);
+/* Called after each wake until it has replied (returns true). */
+typedef bool http_step_fn(http_req *r, void *ctx);
+
+typedef struct http_app {
+    void *ctx;
+    /* Headers are here, the body is not. False with err set refuses the request now. May add
+     * response headers (CORS). */
+    bool (*admit)(void *ctx, http_req *r, error *err);
+    /* The whole request is here: reply, now or later. */
+    void (*handle)(void *ctx, http_req *r);
+    /* Renders an error as a body. */
+    void (*render_error)(void *ctx, const error *err, buf *out);
+} http_app;
+
+typedef struct http_options {
+    const char *host; /* address to bind: "127.0.0.1", "::1", "0.0.0.0", … */
+    int port;         /* 0 = any free one */
+    int n_threads;    /* ≥ 1 */
+} http_options;
+
+http_server *http_open(const http_options *o, const http_app *app, error *err);
+/* Cancels what runs, closes all connections, joins all threads. */
+void http_close(http_server *s);
+int http_get_port(const http_server *s);
+
+/* ── A request. Strings are borrowed and live as long as it. ── */
+const char *http_method(const http_req *r);
+const char *http_path(const http_req *r); /* percent-decoded, without the query */
+const char *http_header(const http_req *r, const char *name); /* NULL when absent */
+const char *http_query(const http_req *r, const char *name);  /* NULL when absent */
+str http_body(const http_req *r);                             /* decompressed */
+const char *http_request_id(const http_req *r);
+arena *http_arena(http_req *r);
+int64_t http_started_ns(const http_req *r);
+/* The client left, or the server is closing: stop working for it. */
+bool http_is_gone(const http_req *r);
+
+/* For the answer; before replying. */
+void http_add_header(http_req *r, const char *name, const char *value);
+/* Freed with fn when the request ends, however it ends (once, on an HTTP thread). */
+void http_own(http_req *r, void *ctx, void (*free_fn)(void *ctx));
+
+/* Exactly one of these, once. http_reply takes the bytes out of *body. */
+void http_reply(http_req *r, int status, const char *content_type, buf *body);
+void http_reply_error(http_req *r, const error *err);
+void http_reply_stream(http_req *r, const char *content_type, http_pull_fn *pull, void *ctx);
+void http_reply_later(http_req *r, http_step_fn *step, void *ctx);
+
+/* There is something to do for this request. Any thread, while the request lives. */
+void http_wake(http_req *r);
+
+/* For /metrics. */
+typedef struct http_stats {
+    uint64_t n_requests, n_aborted, n_timed_out;
+    int64_t n_connections, n_active;
+    uint64_t n_status[6]; /* by first digit */
+} http_stats;
+http_stats http_get_stats(const http_server *s);
+
+#endif

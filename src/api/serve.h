@@ -1,0 +1,232 @@
+/* What the routes of this room share; not a door. */
+#ifndef API_SERVE_H
+#define API_SERVE_H
+
+#include "api/api.h"
+#include "api/fields.h"
+#include "api/routes.h"
+#include "base/json.h"
+
+struct api {
+    chat *chat;
+    engine *engine;
+    api_options o;
+    http_server *http;
+    char fingerprint[24];
+    char bound_host[256];
+};
+
+enum { API_MAX_CHOICES = 128, API_MAX_MESSAGES = 16384, API_MAX_TOOLS = 512, API_MAX_PARTS = 4096 };
+
+/* The body as a JSON object; it lives as long as the request. NULL after the error was set. */
+json_t *api_parse_body(http_req *r, error *err);
+/* "default" or the model's id; anything else is a 404. */
+bool api_check_model(const api *a, str name, error *err);
+/* {"error":{…}} */
+void api_render_error(void *ctx, const error *err, buf *out);
+/* prefix + 24 random letters, NUL-terminated. */
+typedef struct api_id {
+    char text[48];
+} api_id;
+api_id api_make_id(const char *prefix);
+int64_t api_now(void); /* Unix seconds */
+
+/* Members every generating route has, as OpenAI names them. */
+typedef struct gen_params {
+    str model;
+    sample_params sampling;
+    bool has_seed;
+    int64_t seed;
+    int64_t n, max_tokens, max_completion_tokens;
+    str *stops;
+    size_t n_stops;
+    bool stream, include_usage, has_stream_options;
+    sample_bias *bias;
+    int64_t n_bias;
+    int64_t top_k, min_tokens_to_keep, repetition_window, max_kv_size;
+    bool ignore_eos;
+} gen_params;
+
+/* Custom decoders on a struct whose first member is gen_params. */
+field_fn gen_decode_stop, gen_decode_logit_bias, gen_decode_stream_options, gen_decode_metadata,
+    gen_decode_unsupported, gen_decode_not_implemented, gen_decode_truncation, gen_decode_seed;
+extern const char *const gen_service_tiers[];
+
+/* The rows every generating route shares, for a struct whose first member is gen_params. */
+#define GEN_FIELDS(doc_seed)                                                                \
+    {.name = "temperature",                                                                 \
+     .kind = FIELD_NUM,                                                                     \
+     .offset = offsetof(gen_params, sampling.temperature),                                  \
+     .min = 0,                                                                              \
+     .max = 2,                                                                              \
+     .doc = "0 is greedy"},                                                                 \
+        {.name = "top_p",                                                                   \
+         .kind = FIELD_NUM,                                                                 \
+         .offset = offsetof(gen_params, sampling.top_p),                                    \
+         .min = 0,                                                                          \
+         .max = 1,                                                                          \
+         .doc = "nucleus"},                                                                 \
+        {.name = "n",                                                                       \
+         .kind = FIELD_INT,                                                                 \
+         .offset = offsetof(gen_params, n),                                                 \
+         .min = 1,                                                                          \
+         .max = API_MAX_CHOICES,                                                            \
+         .doc = "choices share the prompt; choice i draws from seed and i"},                \
+        {.name = "stream",                                                                  \
+         .kind = FIELD_BOOL,                                                                \
+         .offset = offsetof(gen_params, stream),                                            \
+         .doc = "SSE"},                                                                     \
+        {.name = "stream_options",                                                          \
+         .kind = FIELD_CUSTOM,                                                              \
+         .decode = gen_decode_stream_options,                                               \
+         .doc = "include_usage; include_obfuscation is accepted"},                          \
+        {.name = "stop",                                                                    \
+         .kind = FIELD_CUSTOM,                                                              \
+         .decode = gen_decode_stop,                                                         \
+         .doc = "string or up to 4"},                                                       \
+        {.name = "presence_penalty",                                                        \
+         .kind = FIELD_NUM,                                                                 \
+         .offset = offsetof(gen_params, sampling.presence_penalty),                         \
+         .min = -2,                                                                         \
+         .max = 2,                                                                          \
+         .doc = "over generated tokens"},                                                   \
+        {.name = "frequency_penalty",                                                       \
+         .kind = FIELD_NUM,                                                                 \
+         .offset = offsetof(gen_params, sampling.frequency_penalty),                        \
+         .min = -2,                                                                         \
+         .max = 2,                                                                          \
+         .doc = "over generated tokens"},                                                   \
+        {.name = "logit_bias",                                                              \
+         .kind = FIELD_CUSTOM,                                                              \
+         .decode = gen_decode_logit_bias,                                                   \
+         .doc = "-100 bans, 100 forces"},                                                   \
+        {.name = "seed", .kind = FIELD_CUSTOM, .decode = gen_decode_seed, .doc = doc_seed}, \
+        {.name = "user", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},               \
+        {.name = "top_k",                                                                   \
+         .kind = FIELD_INT,                                                                 \
+         .offset = offsetof(gen_params, top_k),                                             \
+         .min = 0,                                                                          \
+         .max = 1 << 30,                                                                    \
+         .doc = "extension; 0 is off"},                                                     \
+        {.name = "min_p",                                                                   \
+         .kind = FIELD_NUM,                                                                 \
+         .offset = offsetof(gen_params, sampling.min_p),                                    \
+         .min = 0,                                                                          \
+         .max = 1,                                                                          \
+         .doc = "extension"},                                                               \
+        {.name = "min_tokens_to_keep",                                                      \
+         .kind = FIELD_INT,                                                                 \
+         .offset = offsetof(gen_params, min_tokens_to_keep),                                \
+         .min = 1,                                                                          \
+         .max = 1 << 20,                                                                    \
+         .doc = "extension"},                                                               \
+        {.name = "repetition_penalty",                                                      \
+         .kind = FIELD_NUM,                                                                 \
+         .offset = offsetof(gen_params, sampling.repetition_penalty),                       \
+         .min = 0,                                                                          \
+         .max = 100,                                                                        \
+         .doc = "extension; 1 is off"},                                                     \
+        {.name = "repetition_context_size",                                                 \
+         .kind = FIELD_INT,                                                                 \
+         .offset = offsetof(gen_params, repetition_window),                                 \
+         .min = 0,                                                                          \
+         .max = SAMPLE_MAX_REPEAT_WINDOW,                                                   \
+         .doc = "extension; default 20"},                                                   \
+        {.name = "ignore_eos",                                                              \
+         .kind = FIELD_BOOL,                                                                \
+         .offset = offsetof(gen_params, ignore_eos),                                        \
+         .doc = "extension"},                                                               \
+        {.name = "max_kv_size",                                                             \
+         .kind = FIELD_INT,                                                                 \
+         .offset = offsetof(gen_params, max_kv_size),                                       \
+         .min = 1,                                                                          \
+         .max = 1ll << 40,                                                                  \
+         .doc = "extension: a smaller window for this request"},                            \
+        {.name = "truncation",                                                              \
+         .kind = FIELD_CUSTOM,                                                              \
+         .decode = gen_decode_truncation,                                                   \
+         .doc = "extension: disabled"},                                                     \
+        {.name = "typical_p",                                                               \
+         .kind = FIELD_CUSTOM,                                                              \
+         .decode = gen_decode_not_implemented,                                              \
+         .doc = "501"},                                                                     \
+        {.name = "xtc_probability",                                                         \
+         .kind = FIELD_CUSTOM,                                                              \
+         .decode = gen_decode_not_implemented,                                              \
+         .doc = "501"},                                                                     \
+        {.name = "xtc_threshold",                                                           \
+         .kind = FIELD_CUSTOM,                                                              \
+         .decode = gen_decode_not_implemented,                                              \
+         .doc = "501"},                                                                     \
+    {                                                                                       \
+        .name = "grammar", .kind = FIELD_CUSTOM, .decode = gen_decode_not_implemented,      \
+        .doc = "501"                                                                        \
+    }
+
+gen_params gen_defaults(const api *a);
+/* After decoding: bounds against each other, seeds; fills sampling. */
+bool gen_finish(const api *a, gen_params *p, error *err);
+/* Seed of choice i: the request's own for i = 0, so that n = 1 is the plain case. */
+uint64_t gen_seed(const gen_params *p, size_t i);
+
+/* ── Choices: the turns of one request, drained together ── */
+typedef struct choice_call {
+    api_id id;
+    buf name, arguments;
+} choice_call;
+
+typedef struct choice_token { /* one sampled (or scored) token with its logprobs */
+    char *piece;              /* [piece_len] */
+    size_t piece_len;
+    sample_result r;
+} choice_token;
+
+typedef struct choice {
+    turn *t;
+    size_t index;
+    bool ended;
+    buf content, reasoning;
+    choice_call *calls;
+    size_t n_calls;
+    choice_token *tokens; /* kept only when asked for; streams drop those they have sent */
+    size_t n_tokens, cap_tokens, n_tokens_sent;
+    size_t n_prompt_tokens_scored; /* leading entries of tokens that belong to the prompt */
+    double logprob_sum;
+    size_t n_logprob;
+    turn_finish finish;
+    turn_usage usage;
+    error err;
+    bool role_sent;
+} choice;
+
+typedef struct choices {
+    http_req *r;
+    choice *items;
+    size_t n;
+    bool keep_tokens;
+} choices;
+
+/* Starts n turns; all or none. Each `make` call fills the request of choice i. The set is owned by
+ * the HTTP request. */
+choices *choices_start(api *a, http_req *r, size_t n, bool keep_tokens,
+                       void (*make)(void *ctx, size_t i, turn_request *out), void *ctx, error *err);
+/* Takes the next event of choice i into its record; false when there is none now. */
+bool choice_next(choices *c, size_t i, turn_event *e);
+/* Drains all; true when every choice has ended. */
+bool choices_drain(choices *c);
+/* The first failure among them, or NULL. */
+const error *choices_failure(const choices *c);
+void choice_drop_tokens(choice *c);
+
+/* "token", "bytes", "logprob", "top_logprobs" objects of tokens [from, to) as chat's logprobs. */
+void api_put_logprobs(json_out *j, const api *a, const choice *c, size_t from, size_t to);
+void api_put_usage(json_out *j, int64_t prompt, int64_t cached, int64_t completion,
+                   int64_t reasoning);
+const char *api_finish_name(turn_finish f);
+/* "data: " + JSON + blank line around what the caller writes in between. */
+void sse_begin(buf *out);
+void sse_end(buf *out);
+void sse_error(buf *out, const error *err);
+void sse_done(buf *out);
+
+#endif

@@ -91,15 +91,23 @@ char *buf_take(buf *b, size_t *len) {
 
 bool buf_read_fd(buf *b, int fd) {
     for (;;) {
-        char *at = buf_reserve(b, 64 * 1024);
+        size_t want = 64 * 1024;
+        if (b->max && want > b->max - b->len) want = b->max - b->len;
+        char probe, *at = buf_reserve(b, want);
         if (!at) {
             errno = ENOMEM;
             return false;
         }
-        ssize_t n = read(fd, at, 64 * 1024);
+        /* A full buffer is no failure yet: the stream may end right here. */
+        ssize_t n = want ? read(fd, at, want) : read(fd, &probe, 1);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) return false;
         if (n == 0) break;
+        if (!want) {
+            b->failed = true;
+            errno = EFBIG;
+            return false;
+        }
         b->len += (size_t)n;
     }
     b->ptr[b->len] = 0;

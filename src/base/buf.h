@@ -31,7 +31,8 @@ static inline str buf_str(const buf *b) {
 /* Ownership of the NUL-terminated bytes moves to the caller (free()); NULL if the buffer failed. */
 char *buf_take(buf *b, size_t *len);
 
-/* Whole file or stream into the buffer; false with errno kept when reading failed. */
+/* Appends the rest of a file or stream; false with errno when reading failed (EFBIG: more than
+ * `max`). */
 bool buf_read_fd(buf *b, int fd);
 
 #endif

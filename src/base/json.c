@@ -6,18 +6,55 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* jansson reports a failed allocation as whatever syntax it was reading; its allocator tells. */
+static _Thread_local bool out_of_memory;
+
+static void *watched_malloc(size_t n) {
+    void *p = malloc(n);
+    if (!p) out_of_memory = true;
+    return p;
+}
+
+__attribute__((constructor)) static void watch_memory(void) {
+    json_set_alloc_funcs(watched_malloc, free);
+}
+
+static json_t *malformed(error *err, const char *what, int line, int column) {
+    error_set(err, ERR_MALFORMED, NULL, "This is not valid JSON: %s (line %d, column %d).", what,
+              line, column);
+    return NULL;
+}
+
 json_t *json_parse(str text, error *err) {
-    json_error_t e;
+    json_error_t e = {0};
     size_t flags = JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL;
-    json_t *v = json_loadb(text.ptr ? text.ptr : "", text.len, flags, &e);
+    if (!text.ptr) text = STR("");
+    /* jansson steps over a raw NUL between tokens. */
+    const char *nul = memchr(text.ptr, 0, text.len);
+    if (nul) {
+        int line = 1, column = 1;
+        for (const char *p = text.ptr; p < nul; p++) column = *p == '\n' ? (line++, 1) : column + 1;
+        return malformed(err, "there is a NUL byte", line, column);
+    }
+    out_of_memory = false;
+    json_t *v = json_loadb(text.ptr, text.len, flags, &e);
     /* An integer beyond int64 is legal JSON; only then pay for reading everything as reals. */
     if (!v && json_error_code(&e) == json_error_numeric_overflow)
         v = json_loadb(text.ptr, text.len, flags | JSON_DECODE_INT_AS_REAL, &e);
-    if (!v)
-        error_set(
-            err, json_error_code(&e) == json_error_out_of_memory ? ERR_NO_MEMORY : ERR_MALFORMED,
-            NULL, "This is not valid JSON: %s (line %d, column %d).", e.text, e.line, e.column);
-    return v;
+    if (v) return v;
+    if (out_of_memory) {
+        error_set(err, ERR_NO_MEMORY, NULL, "There is no memory to read %zu bytes of JSON.",
+                  text.len);
+        return NULL;
+    }
+    /* What it quotes may be cut inside a character. */
+    for (size_t i = 0, n = strlen(e.text); i < n;) {
+        uint32_t cp;
+        int k = utf8_decode(str_make(e.text, n), i, &cp);
+        if (!k) e.text[i] = '?';
+        i += k ? (size_t)k : 1;
+    }
+    return malformed(err, e.text, e.line, e.column);
 }
 
 json_out json_begin(buf *b) {
@@ -111,11 +148,15 @@ void json_escape(buf *b, str s) {
     buf_append(b, s.ptr + plain, i - plain);
 }
 
+static void append_quoted(buf *b, str s) {
+    buf_append_char(b, '"');
+    json_escape(b, s);
+    buf_append_char(b, '"');
+}
+
 void json_put_str(json_out *j, str s) {
     separate(j);
-    buf_append_char(j->b, '"');
-    json_escape(j->b, s);
-    buf_append_char(j->b, '"');
+    append_quoted(j->b, s);
 }
 
 void json_put_cstr(json_out *j, const char *s) {
@@ -130,18 +171,22 @@ void json_put_int(json_out *j, int64_t v) {
     buf_printf(j->b, "%" PRId64, v);
 }
 
+static void append_num(buf *b, double v) {
+    char text[40];
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, v);
+        if (strtod(text, NULL) == v) break;
+    }
+    buf_append_cstr(b, text);
+}
+
 void json_put_num(json_out *j, double v) {
     if (!isfinite(v)) {
         json_put_null(j);
         return;
     }
     separate(j);
-    char text[40];
-    for (int digits = 15; digits <= 17; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, v);
-        if (strtod(text, NULL) == v) break;
-    }
-    buf_append_cstr(j->b, text);
+    append_num(j->b, v);
 }
 
 void json_put_float(json_out *j, float v) {
@@ -173,18 +218,53 @@ void json_put_raw(json_out *j, str json) {
     buf_append_str(j->b, json);
 }
 
-static int append_chunk(const char *bytes, size_t len, void *b) {
-    buf_append(b, bytes, len);
-    return ((buf *)b)->failed ? -1 : 0;
+/* Our own walk, not jansson's dump: that prints 0.1 as 0.10000000000000001. As deep as the parser
+ * lets a value be. */
+static void append_value(buf *b, const json_t *v) {
+    const char *comma = "";
+    switch (json_typeof(v)) {
+    case JSON_OBJECT:
+        buf_append_char(b, '{');
+        for (void *i = json_object_iter((json_t *)v); i;
+             i = json_object_iter_next((json_t *)v, i)) {
+            buf_append_cstr(b, comma);
+            append_quoted(b, str_from(json_object_iter_key(i)));
+            buf_append_char(b, ':');
+            append_value(b, json_object_iter_value(i));
+            comma = ",";
+        }
+        buf_append_char(b, '}');
+        break;
+    case JSON_ARRAY:
+        buf_append_char(b, '[');
+        for (size_t i = 0; i < json_array_size(v); i++) {
+            buf_append_cstr(b, comma);
+            append_value(b, json_array_get(v, i));
+            comma = ",";
+        }
+        buf_append_char(b, ']');
+        break;
+    case JSON_STRING: append_quoted(b, json_str(v)); break;
+    case JSON_INTEGER: buf_printf(b, "%" JSON_INTEGER_FORMAT, json_integer_value(v)); break;
+    case JSON_REAL: {
+        size_t at = b->len;
+        append_num(b, json_real_value(v));
+        /* 1.0 stays a real for whoever reads it next. */
+        if (!b->failed && !strpbrk(b->ptr + at, ".e")) buf_append(b, ".0", 2);
+        break;
+    }
+    case JSON_TRUE: buf_append_cstr(b, "true"); break;
+    case JSON_FALSE: buf_append_cstr(b, "false"); break;
+    case JSON_NULL: buf_append_cstr(b, "null"); break;
+    }
 }
 
 void json_put_value(json_out *j, const json_t *v) {
     separate(j);
-    if (!v)
+    if (v)
+        append_value(j->b, v);
+    else
         buf_append(j->b, "null", 4);
-    else if (json_dump_callback(v, append_chunk, j->b,
-                                JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17)) != 0)
-        j->b->failed = true;
 }
 
 void json_kv_str(json_out *j, const char *key, str s) {

@@ -11,7 +11,8 @@
 #include <jansson.h>
 
 /* Parses exactly one JSON value (any type). New reference; NULL with ERR_MALFORMED and
- * "line L column C" otherwise. Integers beyond int64 become reals. */
+ * "line L column C" otherwise, or ERR_NO_MEMORY. Integers beyond int64 become reals. (jansson 2.14
+ * aborts when it cannot grow the buffer of a single token: bound the text before parsing it.) */
 json_t *json_parse(str text, error *err);
 
 /* Borrowed views; {NULL,0} when the value is not a string. */
@@ -23,7 +24,8 @@ static inline str json_str(const json_t *v) {
  * json_out keeps where commas go; the caller keeps the nesting right (asserted in debug).
  *   json_out j = json_begin(&b);
  *   json_obj(&j); json_key(&j, "id"); json_put_str(&j, id); json_end_obj(&j);
- * Failures are the buf's: check b.failed once. Depth at most 64. */
+ * Failures are the buf's: check b.failed once. Depth at most 63. Numbers are printed by the C
+ * library: LC_NUMERIC has to stay "C" (setlocale(LC_CTYPE, …) is fine). */
 typedef struct json_out {
     buf *b;
     uint64_t has_item; /* bit d: container at depth d has an item already */
@@ -45,8 +47,8 @@ void json_put_num(json_out *j, double v);  /* shortest that reads back equal; Na
 void json_put_float(json_out *j, float v); /* shortest that reads back as the same float */
 void json_put_bool(json_out *j, bool v);
 void json_put_null(json_out *j);
-void json_put_raw(json_out *j, str json);          /* already JSON */
-void json_put_value(json_out *j, const json_t *v); /* compact, keys in insertion order */
+void json_put_raw(json_out *j, str json);           /* already JSON */
+void json_put_value(json_out *j, const json_t *v); /* compact, keys in insertion order, any depth */
 /* key and value in one call */
 void json_kv_str(json_out *j, const char *key, str s);
 void json_kv_cstr(json_out *j, const char *key, const char *s);

@@ -113,15 +113,17 @@ static bool read_split(const gguf_part *p, uint64_t *no, uint64_t *n, error *err
     *n = 1;
     if (file_index_find(&p->keys, STR("split.count")) < 0) return true;
     if (!gguf_get_u64(p, "split.count", n) || *n > FILE_MAX_PARTS)
-        return error_set(err, ERR_BAD_FILE, NULL, "The value of split.count is not an integer from 0 to %d.",
+        return error_set(err, ERR_BAD_FILE, NULL,
+                         "The value of split.count is not an integer from 0 to %d.",
                          FILE_MAX_PARTS);
     if (*n <= 1) {
         *n = 1;
         return true;
     }
     if (!gguf_get_u64(p, "split.no", no) || *no >= *n)
-        return error_set(err, ERR_BAD_FILE, NULL,
-                         "The value of split.no is not an integer below split.count, which is %" PRIu64 ".", *n);
+        return error_set(
+            err, ERR_BAD_FILE, NULL,
+            "The value of split.no is not an integer below split.count, which is %" PRIu64 ".", *n);
     return true;
 }
 
@@ -133,8 +135,9 @@ static bool open_part(file *f, int index, error *err) {
         return false;
     if ((int)n != f->n_parts || (int)no != index)
         return error_set(err, ERR_BAD_FILE, NULL,
-                         "This says it is part %" PRIu64 " of %" PRIu64 ", but part %d of %d is wanted here.", no + 1,
-                         n, index + 1, f->n_parts);
+                         "This says it is part %" PRIu64 " of %" PRIu64
+                         ", but part %d of %d is wanted here.",
+                         no + 1, n, index + 1, f->n_parts);
     return true;
 }
 
@@ -184,8 +187,9 @@ static bool open_parts(file *f, error *err) {
 }
 
 static bool same_value(const gguf_value *a, const gguf_value *b) {
-    return a->pub.type == b->pub.type && a->pub.item_type == b->pub.item_type && a->pub.n == b->pub.n &&
-           a->n_bytes == b->n_bytes && memcmp(a->data, b->data, a->n_bytes) == 0;
+    return a->pub.type == b->pub.type && a->pub.item_type == b->pub.item_type &&
+           a->pub.n == b->pub.n && a->n_bytes == b->n_bytes &&
+           memcmp(a->data, b->data, a->n_bytes) == 0;
 }
 
 /* One directory over all parts. */
@@ -195,8 +199,10 @@ static bool join_parts(file *f, error *err) {
         n_values += f->parts[i].n_values;
         n_tensors += f->parts[i].n_tensors;
     }
-    f->values = f->n_parts == 1 ? f->parts[0].values : arena_array(&f->mem, n_values, sizeof *f->values);
-    f->tensors = f->n_parts == 1 ? f->parts[0].tensors : arena_array(&f->mem, n_tensors, sizeof *f->tensors);
+    f->values =
+        f->n_parts == 1 ? f->parts[0].values : arena_array(&f->mem, n_values, sizeof *f->values);
+    f->tensors =
+        f->n_parts == 1 ? f->parts[0].tensors : arena_array(&f->mem, n_tensors, sizeof *f->tensors);
     if (!f->values || !f->tensors ||
         !file_index_init(&f->keys, &f->mem, f->values, sizeof *f->values, n_values) ||
         !file_index_init(&f->names, &f->mem, f->tensors, sizeof *f->tensors, n_tensors))
@@ -205,34 +211,38 @@ static bool join_parts(file *f, error *err) {
     for (int i = 0; i < f->n_parts; i++) {
         const gguf_part *p = &f->parts[i];
         if (p->version != f->parts[0].version)
-            return error_set(err, ERR_BAD_FILE, NULL,
-                             "The parts are not of one model: part 1 is GGUF version %d and part %d version %d.",
-                             f->parts[0].version, i + 1, p->version);
+            return error_set(
+                err, ERR_BAD_FILE, NULL,
+                "The parts are not of one model: part 1 is GGUF version %d and part %d version %d.",
+                f->parts[0].version, i + 1, p->version);
         for (size_t k = 0; k < p->n_values; k++) {
             f->values[f->n_values] = p->values[k];
             ptrdiff_t at = file_index_put(&f->keys, f->n_values);
             if (at == (ptrdiff_t)f->n_values)
                 f->n_values++;
-            else if (!str_is(p->values[k].pub.key, "split.no") && !same_value(&f->values[at], &p->values[k]))
+            else if (!str_is(p->values[k].pub.key, "split.no") &&
+                     !same_value(&f->values[at], &p->values[k]))
                 return error_set(err, ERR_BAD_FILE, NULL,
-                                 "The parts are not of one model: part %d has another value of %s.", i + 1,
-                                 file_quote(p->values[k].pub.key).text);
+                                 "The parts are not of one model: part %d has another value of %s.",
+                                 i + 1, file_quote(p->values[k].pub.key).text);
         }
         for (size_t k = 0; k < p->n_tensors; k++) {
             f->tensors[f->n_tensors] = p->tensors[k];
             ptrdiff_t at = file_index_put(&f->names, f->n_tensors);
             if (at != (ptrdiff_t)f->n_tensors)
-                return error_set(err, ERR_BAD_FILE, NULL, "The tensor %s appears in parts %d and %d.",
-                                 file_quote(p->tensors[k].name).text, f->tensors[at].part + 1, i + 1);
+                return error_set(
+                    err, ERR_BAD_FILE, NULL, "The tensor %s appears in parts %d and %d.",
+                    file_quote(p->tensors[k].name).text, f->tensors[at].part + 1, i + 1);
             f->n_tensors++;
         }
     }
     uint64_t total;
     if (f->n_parts > 1 && file_find_value(f, STR("split.tensors.count")) &&
         (!file_get_u64(f, "split.tensors.count", &total) || total != f->n_tensors))
-        return error_set(err, ERR_BAD_FILE, NULL,
-                         "The %d parts together have %zu tensors, which is not what split.tensors.count says.",
-                         f->n_parts, f->n_tensors);
+        return error_set(
+            err, ERR_BAD_FILE, NULL,
+            "The %d parts together have %zu tensors, which is not what split.tensors.count says.",
+            f->n_parts, f->n_tensors);
     return true;
 }
 
@@ -300,20 +310,30 @@ void file_close(file *f) {
 
 /* ── the directory ── */
 
-const char *file_get_path(const file *f) { return f->path; }
+const char *file_get_path(const file *f) {
+    return f->path;
+}
 const char *file_get_part_path(const file *f, int part) {
     return part >= 0 && part < f->n_parts ? f->part_paths[part] : NULL;
 }
-int file_version(const file *f) { return f->parts[0].version; }
-int file_n_parts(const file *f) { return f->n_parts; }
-uint64_t file_alignment(const file *f) { return f->parts[0].alignment; }
+int file_version(const file *f) {
+    return f->parts[0].version;
+}
+int file_n_parts(const file *f) {
+    return f->n_parts;
+}
+uint64_t file_alignment(const file *f) {
+    return f->parts[0].alignment;
+}
 uint64_t file_n_bytes(const file *f) {
     uint64_t n = 0;
     for (int i = 0; i < f->n_parts; i++) n += f->parts[i].len;
     return n;
 }
 
-size_t file_n_tensors(const file *f) { return f->n_tensors; }
+size_t file_n_tensors(const file *f) {
+    return f->n_tensors;
+}
 const file_tensor *file_get_tensor(const file *f, size_t index) {
     return index < f->n_tensors ? &f->tensors[index] : NULL;
 }
@@ -322,7 +342,9 @@ const file_tensor *file_find_tensor(const file *f, str name) {
     return at < 0 ? NULL : &f->tensors[at];
 }
 
-size_t file_n_values(const file *f) { return f->n_values; }
+size_t file_n_values(const file *f) {
+    return f->n_values;
+}
 const file_value *file_get_value(const file *f, size_t index) {
     return index < f->n_values ? &f->values[index].pub : NULL;
 }

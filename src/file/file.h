@@ -27,15 +27,26 @@ typedef struct file_tensor {
     uint64_t shape[FILE_MAX_DIMS]; /* [0] runs fastest (row length); unused dims are 1 */
     uint64_t n_elements;
     uint64_t n_bytes;
-    int part;            /* which split file */
-    uint64_t offset;     /* of its bytes in that file */
-    const void *data;    /* borrowed view into the mapping; lives as long as the file */
+    int part;         /* which split file */
+    uint64_t offset;  /* of its bytes in that file */
+    const void *data; /* borrowed view into the mapping; lives as long as the file */
 } file_tensor;
 
 /* GGUF metadata value types, by the file's numbers. */
 typedef enum file_type {
-    FILE_U8 = 0, FILE_I8, FILE_U16, FILE_I16, FILE_U32, FILE_I32, FILE_F32, FILE_BOOL,
-    FILE_STR, FILE_ARR, FILE_U64, FILE_I64, FILE_F64,
+    FILE_U8 = 0,
+    FILE_I8,
+    FILE_U16,
+    FILE_I16,
+    FILE_U32,
+    FILE_I32,
+    FILE_F32,
+    FILE_BOOL,
+    FILE_STR,
+    FILE_ARR,
+    FILE_U64,
+    FILE_I64,
+    FILE_F64,
 } file_type;
 
 typedef struct file_value {
@@ -52,9 +63,9 @@ file *file_open(const char *path, error *err);
 file *file_open_memory(const void *bytes, size_t len, const char *name, error *err);
 void file_close(file *f);
 
-const char *file_get_path(const file *f); /* as opened, or `name` */
+const char *file_get_path(const file *f);                /* as opened, or `name` */
 const char *file_get_part_path(const file *f, int part); /* where file_tensor.offset counts */
-int file_version(const file *f);          /* 2 or 3 */
+int file_version(const file *f);                         /* 2 or 3 */
 int file_n_parts(const file *f);
 uint64_t file_n_bytes(const file *f); /* of all parts */
 uint64_t file_alignment(const file *f);

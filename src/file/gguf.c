@@ -23,7 +23,8 @@
 #include "base/hash.h"
 #include "base/os.h"
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "values are read in the host's byte order");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "values are read in the host's byte order");
 
 enum { DEFAULT_ALIGNMENT = 32, MIN_ALIGNMENT = 8, MAX_ALIGNMENT = 1 << 30 };
 
@@ -81,7 +82,8 @@ bool file_index_init(file_index *ix, arena *a, const void *items, size_t stride,
 /* The slot that holds the name, or the free one where it belongs. */
 static uint64_t find_slot(const file_index *ix, str name) {
     uint64_t at = hash_bytes(name.ptr, name.len, ix->seed) & ix->mask;
-    while (ix->slots[at] && !str_eq(item_name(ix, ix->slots[at] - 1), name)) at = (at + 1) & ix->mask;
+    while (ix->slots[at] && !str_eq(item_name(ix, ix->slots[at] - 1), name))
+        at = (at + 1) & ix->mask;
     return at;
 }
 
@@ -114,8 +116,8 @@ static const uint8_t *read_bytes(reader *r, uint64_t n, const char *what) {
     uint64_t left = r->len - r->at;
     if (n > left) {
         BAD(r,
-            "The file is damaged or was not downloaded completely: %s at byte %" PRIu64 " takes %" PRIu64
-            " bytes, and %" PRIu64 " of them are missing.",
+            "The file is damaged or was not downloaded completely: %s at byte %" PRIu64
+            " takes %" PRIu64 " bytes, and %" PRIu64 " of them are missing.",
             what, r->at, n, n - left);
         return NULL;
     }
@@ -141,7 +143,8 @@ static bool read_name(reader *r, str *out, const char *which, uint64_t index) {
     char what[64];
     snprintf(what, sizeof what, "the name of %s %" PRIu64, which, index);
     if (!read_u64(r, &len, what)) return false;
-    if (len == 0) return BAD(r, "The name of %s %" PRIu64 " at byte %" PRIu64 " is empty.", which, index, at);
+    if (len == 0)
+        return BAD(r, "The name of %s %" PRIu64 " at byte %" PRIu64 " is empty.", which, index, at);
     if (len > FILE_MAX_NAME)
         return BAD(r,
                    "The name of %s %" PRIu64 " at byte %" PRIu64 " is said to be %" PRIu64
@@ -152,16 +155,17 @@ static bool read_name(reader *r, str *out, const char *which, uint64_t index) {
     *out = str_make((const char *)p, len);
     bool clean = utf8_is_valid(*out);
     for (uint64_t i = 0; i < len && clean; i++) clean = p[i] >= 0x20 && p[i] != 0x7F;
-    return clean || BAD(r, "The name of %s %" PRIu64 " at byte %" PRIu64 " is not printable text: \"%s\".",
-                        which, index, at, file_quote(*out).text);
+    return clean ||
+           BAD(r, "The name of %s %" PRIu64 " at byte %" PRIu64 " is not printable text: \"%s\".",
+               which, index, at, file_quote(*out).text);
 }
 
 /* ── values ── */
 
 static const uint8_t item_bytes[] = {
-    [FILE_U8] = 1,  [FILE_I8] = 1,  [FILE_U16] = 2,  [FILE_I16] = 2, [FILE_U32] = 4, [FILE_I32] = 4,
-    [FILE_F32] = 4, [FILE_BOOL] = 1, [FILE_STR] = 0, [FILE_ARR] = 0, [FILE_U64] = 8, [FILE_I64] = 8,
-    [FILE_F64] = 8,
+    [FILE_U8] = 1,  [FILE_I8] = 1,  [FILE_U16] = 2,  [FILE_I16] = 2, [FILE_U32] = 4,
+    [FILE_I32] = 4, [FILE_F32] = 4, [FILE_BOOL] = 1, [FILE_STR] = 0, [FILE_ARR] = 0,
+    [FILE_U64] = 8, [FILE_I64] = 8, [FILE_F64] = 8,
 };
 /* What one item takes at least: bounds a count before anything is allocated for it. */
 static uint64_t min_item_bytes(uint32_t type) {
@@ -180,10 +184,12 @@ static bool read_array_head(reader *r, uint32_t *type, uint64_t *n, const char *
     if (!read_type(r, type, what) || !read_u64(r, n, what)) return false;
     uint64_t left = r->len - r->at, least = min_item_bytes(*type), total;
     if (__builtin_mul_overflow(*n, least, &total) || total > left)
-        return BAD(r,
-                   "The file is damaged or was not downloaded completely: %s is said to have %" PRIu64
-                   " items, which need at least %" PRIu64 " bytes each, but only %" PRIu64 " bytes follow.",
-                   what, *n, least, left);
+        return BAD(
+            r,
+            "The file is damaged or was not downloaded completely: %s is said to have %" PRIu64
+            " items, which need at least %" PRIu64 " bytes each, but only %" PRIu64
+            " bytes follow.",
+            what, *n, least, left);
     return true;
 }
 
@@ -217,7 +223,8 @@ static bool read_items(reader *r, uint32_t type, uint64_t n, int depth, const ch
 /* The strings of an array, and where each begins. */
 static bool read_strings(reader *r, gguf_value *v, arena *a, const char *what) {
     uint32_t *offsets = arena_array(a, v->pub.n, sizeof *offsets);
-    if (!offsets) return error_set(r->err, ERR_NO_MEMORY, NULL, "There is no memory to index %s.", what);
+    if (!offsets)
+        return error_set(r->err, ERR_NO_MEMORY, NULL, "There is no memory to index %s.", what);
     uint64_t start = r->at;
     for (uint64_t i = 0; i < v->pub.n; i++) {
         if (r->at - start > UINT32_MAX)
@@ -237,7 +244,8 @@ static bool read_value(reader *r, gguf_value *v, uint64_t index, arena *a) {
     uint64_t n = 1;
     if (!read_type(r, &type, what)) return false;
     bool is_array = type == FILE_ARR;
-    if (is_array ? !read_array_head(r, &item_type, &n, what) : (item_type = type, false)) return false;
+    if (is_array ? !read_array_head(r, &item_type, &n, what) : (item_type = type, false))
+        return false;
     v->pub.type = (file_type)type;
     v->pub.item_type = (file_type)item_type;
     v->pub.n = n;
@@ -256,7 +264,7 @@ static bool bad_dtype(reader *r, const char *name, uint32_t type) {
         uint32_t type;
         const char *name;
     } removed[] = {
-        {4, "Q4_2"},       {5, "Q4_3"},       {31, "Q4_0_4_4"},    {32, "Q4_0_4_8"},
+        {4, "Q4_2"},      {5, "Q4_3"},        {31, "Q4_0_4_4"},   {32, "Q4_0_4_8"},
         {33, "Q4_0_8_8"}, {36, "IQ4_NL_4_4"}, {37, "IQ4_NL_4_8"}, {38, "IQ4_NL_8_8"},
     };
     for (size_t i = 0; i < sizeof removed / sizeof *removed; i++)
@@ -281,8 +289,10 @@ static bool read_tensor(reader *r, file_tensor *t, uint64_t index) {
     for (uint32_t d = 0; d < FILE_MAX_DIMS; d++) {
         t->shape[d] = 1;
         if (d < n_dims && !read_u64(r, &t->shape[d], what)) return false;
-        if (t->shape[d] == 0) return BAD(r, "Dimension %" PRIu32 " of tensor %s is zero.", d, q.text);
-        if (__builtin_mul_overflow(t->n_elements, t->shape[d], &t->n_elements) || t->n_elements > INT64_MAX)
+        if (t->shape[d] == 0)
+            return BAD(r, "Dimension %" PRIu32 " of tensor %s is zero.", d, q.text);
+        if (__builtin_mul_overflow(t->n_elements, t->shape[d], &t->n_elements) ||
+            t->n_elements > INT64_MAX)
             return BAD(r, "Tensor %s has more elements than can be counted.", q.text);
     }
     if (!read_u32(r, &type, what) || !read_u64(r, &t->offset, what)) return false;
@@ -290,7 +300,9 @@ static bool read_tensor(reader *r, file_tensor *t, uint64_t index) {
     if (!info) return bad_dtype(r, q.text, type);
     t->type = (dtype)type;
     if (t->shape[0] % info->block_len)
-        return BAD(r, "Rows of tensor %s have %" PRIu64 " elements, not a multiple of %s's blocks of %" PRIu32 ".",
+        return BAD(r,
+                   "Rows of tensor %s have %" PRIu64
+                   " elements, not a multiple of %s's blocks of %" PRIu32 ".",
                    q.text, t->shape[0], info->name, info->block_len);
     if (!dtype_row_bytes(t->type, t->n_elements, &t->n_bytes))
         return BAD(r, "Tensor %s has more bytes than can be counted.", q.text);
@@ -299,25 +311,30 @@ static bool read_tensor(reader *r, file_tensor *t, uint64_t index) {
 
 /* From offsets counted from the data's start to checked views. */
 static bool place_tensors(reader *r, gguf_part *p) {
-    uint64_t data_at = (r->at + p->alignment - 1) & ~(p->alignment - 1); /* r->at ≤ len: cannot wrap */
+    uint64_t data_at =
+        (r->at + p->alignment - 1) & ~(p->alignment - 1); /* r->at ≤ len: cannot wrap */
     const file_tensor *last = NULL;
     uint64_t end_max = 0;
     for (size_t i = 0; i < p->n_tensors; i++) {
         file_tensor *t = &p->tensors[i];
         uint64_t end;
         if (t->offset % p->alignment)
-            return BAD(r, "Tensor %s begins at offset %" PRIu64 ", not a multiple of the alignment %" PRIu64 ".",
+            return BAD(r,
+                       "Tensor %s begins at offset %" PRIu64
+                       ", not a multiple of the alignment %" PRIu64 ".",
                        file_quote(t->name).text, t->offset, p->alignment);
         if (__builtin_add_overflow(data_at, t->offset, &t->offset) ||
             __builtin_add_overflow(t->offset, t->n_bytes, &end))
-            return BAD(r, "Tensor %s lies beyond anything a file can hold.", file_quote(t->name).text);
+            return BAD(r, "Tensor %s lies beyond anything a file can hold.",
+                       file_quote(t->name).text);
         if (end > end_max) end_max = end, last = t;
     }
     if (end_max > p->len)
-        return BAD(r,
-                   "The file is damaged or was not downloaded completely: tensor %s ends at byte %" PRIu64
-                   ", and %" PRIu64 " bytes are missing.",
-                   file_quote(last->name).text, end_max, end_max - p->len);
+        return BAD(
+            r,
+            "The file is damaged or was not downloaded completely: tensor %s ends at byte %" PRIu64
+            ", and %" PRIu64 " bytes are missing.",
+            file_quote(last->name).text, end_max, end_max - p->len);
     for (size_t i = 0; i < p->n_tensors; i++) p->tensors[i].data = p->bytes + p->tensors[i].offset;
     return true;
 }
@@ -329,7 +346,8 @@ static int by_offset(const void *a, const void *b) {
 
 static bool check_overlap(reader *r, const gguf_part *p, arena *a) {
     const file_tensor **order = arena_array(a, p->n_tensors, sizeof(file_tensor *));
-    if (!order) return error_set(r->err, ERR_NO_MEMORY, NULL, "There is no memory to check the tensors.");
+    if (!order)
+        return error_set(r->err, ERR_NO_MEMORY, NULL, "There is no memory to check the tensors.");
     bool sorted = true; /* as converters write them */
     for (size_t i = 0; i < p->n_tensors; i++) {
         order[i] = &p->tensors[i];
@@ -338,8 +356,9 @@ static bool check_overlap(reader *r, const gguf_part *p, arena *a) {
     if (!sorted) qsort(order, p->n_tensors, sizeof(file_tensor *), by_offset);
     for (size_t i = 1; i < p->n_tensors; i++)
         if (order[i - 1]->offset + order[i - 1]->n_bytes > order[i]->offset)
-            return BAD(r, "Tensors %s and %s overlap at byte %" PRIu64 ".", file_quote(order[i - 1]->name).text,
-                       file_quote(order[i]->name).text, order[i]->offset);
+            return BAD(r, "Tensors %s and %s overlap at byte %" PRIu64 ".",
+                       file_quote(order[i - 1]->name).text, file_quote(order[i]->name).text,
+                       order[i]->offset);
     return true;
 }
 
@@ -357,23 +376,27 @@ static bool read_header(reader *r, gguf_part *p, uint64_t *n_tensors, uint64_t *
     if (!read_u32(r, &version, "the header")) return false;
     if ((version & 0xFFFF) == 0 && version != 0)
         return BAD(r, "This is a big-endian GGUF file; oriel reads little-endian ones only.");
-    if (version == 1) return BAD(r, "This is GGUF version 1, which is obsolete: convert the model again.");
+    if (version == 1)
+        return BAD(r, "This is GGUF version 1, which is obsolete: convert the model again.");
     if (version != 2 && version != 3)
-        return BAD(r, "This says it is GGUF version %" PRIu32 "; oriel reads versions 2 and 3.", version);
+        return BAD(r, "This says it is GGUF version %" PRIu32 "; oriel reads versions 2 and 3.",
+                   version);
     p->version = (int)version;
     if (!read_u64(r, n_tensors, "the header") || !read_u64(r, n_values, "the header")) return false;
     if (*n_values > FILE_MAX_VALUES)
-        return BAD(r, "The header speaks of %" PRIu64 " metadata keys; more than %d are not accepted.",
+        return BAD(r,
+                   "The header speaks of %" PRIu64 " metadata keys; more than %d are not accepted.",
                    *n_values, FILE_MAX_VALUES);
     if (*n_tensors > FILE_MAX_TENSORS)
-        return BAD(r, "The header speaks of %" PRIu64 " tensors; more than %d are not accepted.", *n_tensors,
-                   FILE_MAX_TENSORS);
+        return BAD(r, "The header speaks of %" PRIu64 " tensors; more than %d are not accepted.",
+                   *n_tensors, FILE_MAX_TENSORS);
     /* The least either can take, so that a damaged count does not become a large allocation. */
-    uint64_t least = *n_values * (8 + 1 + 4 + 1) + *n_tensors * (8 + 1 + 4 + 8 + 4 + 8), left = p->len - r->at;
+    uint64_t least = *n_values * (8 + 1 + 4 + 1) + *n_tensors * (8 + 1 + 4 + 8 + 4 + 8),
+             left = p->len - r->at;
     if (least > left)
         return BAD(r,
-                   "The file is damaged or was not downloaded completely: %" PRIu64 " metadata keys and %" PRIu64
-                   " tensors need at least %" PRIu64 " bytes more.",
+                   "The file is damaged or was not downloaded completely: %" PRIu64
+                   " metadata keys and %" PRIu64 " tensors need at least %" PRIu64 " bytes more.",
                    *n_values, *n_tensors, least - left);
     return true;
 }
@@ -383,8 +406,11 @@ static bool read_alignment(reader *r, gguf_part *p) {
     if (file_index_find(&p->keys, STR("general.alignment")) < 0) return true;
     if (!gguf_get_u64(p, "general.alignment", &p->alignment))
         return BAD(r, "The value of general.alignment is not a positive integer.");
-    if (p->alignment < MIN_ALIGNMENT || p->alignment > MAX_ALIGNMENT || (p->alignment & (p->alignment - 1)))
-        return BAD(r, "The value of general.alignment is %" PRIu64 "; it has to be a power of two from %d to %d.",
+    if (p->alignment < MIN_ALIGNMENT || p->alignment > MAX_ALIGNMENT ||
+        (p->alignment & (p->alignment - 1)))
+        return BAD(r,
+                   "The value of general.alignment is %" PRIu64
+                   "; it has to be a power of two from %d to %d.",
                    p->alignment, MIN_ALIGNMENT, MAX_ALIGNMENT);
     return true;
 }
@@ -397,11 +423,13 @@ bool gguf_parse(gguf_part *p, int index, arena *a, error *err) {
     file_index names;
     p->values = arena_array(a, n_values, sizeof *p->values);
     p->tensors = arena_array(a, n_tensors, sizeof *p->tensors);
-    if (!p->values || !p->tensors || !file_index_init(&p->keys, a, p->values, sizeof *p->values, n_values) ||
+    if (!p->values || !p->tensors ||
+        !file_index_init(&p->keys, a, p->values, sizeof *p->values, n_values) ||
         !file_index_init(&names, a, p->tensors, sizeof *p->tensors, n_tensors))
         return error_set(err, ERR_NO_MEMORY, NULL,
-                         "There is no memory for %" PRIu64 " metadata keys and %" PRIu64 " tensors.", n_values,
-                         n_tensors);
+                         "There is no memory for %" PRIu64 " metadata keys and %" PRIu64
+                         " tensors.",
+                         n_values, n_tensors);
 
     for (; p->n_values < n_values; p->n_values++) {
         gguf_value *v = &p->values[p->n_values];

@@ -40,15 +40,24 @@ const char *file_guess_format(const uint8_t *bytes, uint64_t len) {
         {0, {"fmgg", 4}, "a GGML file from before GGUF"},
         {0, {"tjgg", 4}, "a GGML file from before GGUF"},
         {0, {"algg", 4}, "a GGLA adapter from before GGUF"},
-        {0, {"version https://git-lfs", 23},
+        {0,
+         {"version https://git-lfs", 23},
          "a git-lfs pointer: the model itself was not downloaded (try `git lfs pull`)"},
         {0, {"\x89HDF\r\n\x1a\n", 8}, "an HDF5 file"},
         {0, {"\x93NUMPY", 6}, "a NumPy array"},
         {0, {"\x1f\x8b", 2}, "a gzip archive"},
         {0, {"\x28\xb5\x2f\xfd", 4}, "a zstd archive"},
-        {0, {"\xfd" "7zXZ", 5}, "an xz archive"},
+        {0,
+         {"\xfd"
+          "7zXZ",
+          5},
+         "an xz archive"},
         {0, {"7z\xbc\xaf\x27\x1c", 6}, "a 7-zip archive"},
-        {0, {"\x7f" "ELF", 4}, "a program"},
+        {0,
+         {"\x7f"
+          "ELF",
+          4},
+         "a program"},
         {0, {"%PDF", 4}, "a PDF document"},
         {0, {"SQLite format 3", 15}, "an SQLite database"},
         {4, {"TFL3", 4}, "a TensorFlow Lite model"},
@@ -59,8 +68,9 @@ const char *file_guess_format(const uint8_t *bytes, uint64_t len) {
 
     str head = {(const char *)bytes, len < 4096 ? len : 4096};
     if (has(bytes, len, 0, STR("PK\x03\x04")) || has(bytes, len, 0, STR("PK\x05\x06")))
-        return str_find(head, STR("data.pkl"), 0) >= 0 ? "a PyTorch checkpoint (a zip with a pickle)"
-                                                       : "a zip archive";
+        return str_find(head, STR("data.pkl"), 0) >= 0
+                   ? "a PyTorch checkpoint (a zip with a pickle)"
+                   : "a zip archive";
     if (len >= 2 && bytes[0] == 0x80 && bytes[1] >= 2 && bytes[1] <= 5)
         return "a Python pickle, perhaps an old PyTorch checkpoint";
     if (is_safetensors(bytes, len)) return "a safetensors file, which has to be converted to GGUF";

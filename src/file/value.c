@@ -13,11 +13,11 @@ typedef struct number {
     double d;
 } number;
 
-#define LOAD(ctype, member, tag) \
-    { \
-        ctype x; \
+#define LOAD(ctype, member, tag)                          \
+    {                                                     \
+        ctype x;                                          \
         memcpy(&x, v->data + index * sizeof x, sizeof x); \
-        return (number){.kind = tag, .member = x}; \
+        return (number){.kind = tag, .member = x};        \
     }
 
 static number load(const gguf_value *v, uint64_t index) {
@@ -59,7 +59,9 @@ static bool to_f64(number n, double *out) {
     return false;
 }
 
-static const gguf_value *whole(const file_value *v) { return (const gguf_value *)v; }
+static const gguf_value *whole(const file_value *v) {
+    return (const gguf_value *)v;
+}
 
 bool file_item_u64(const file *f, const file_value *v, uint64_t index, uint64_t *out) {
     (void)f;
@@ -112,5 +114,6 @@ bool file_get_str(const file *f, const char *key, str *out) {
 
 bool gguf_get_u64(const gguf_part *part, const char *key, uint64_t *out) {
     ptrdiff_t at = file_index_find(&part->keys, str_from(key));
-    return at >= 0 && part->values[at].pub.type != FILE_ARR && to_u64(load(&part->values[at], 0), out);
+    return at >= 0 && part->values[at].pub.type != FILE_ARR &&
+           to_u64(load(&part->values[at], 0), out);
 }

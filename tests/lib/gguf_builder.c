@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-void gguf_builder_init(gguf_builder *g) { *g = (gguf_builder){.version = 3, .alignment = 32}; }
+void gguf_builder_init(gguf_builder *g) {
+    *g = (gguf_builder){.version = 3, .alignment = 32};
+}
 
 void gguf_builder_deinit(gguf_builder *g) {
     buf_deinit(&g->values);
@@ -15,8 +17,12 @@ static void pad(buf *b, uint64_t alignment) {
     while (alignment && b->len % alignment) buf_append_char(b, 0);
 }
 
-static void append_u32(buf *b, uint32_t v) { buf_append(b, &v, sizeof v); }
-static void append_u64(buf *b, uint64_t v) { buf_append(b, &v, sizeof v); }
+static void append_u32(buf *b, uint32_t v) {
+    buf_append(b, &v, sizeof v);
+}
+static void append_u64(buf *b, uint64_t v) {
+    buf_append(b, &v, sizeof v);
+}
 
 bool gguf_builder_render(const gguf_builder *g, buf *out) {
     buf_clear(out);
@@ -56,10 +62,10 @@ void gguf_put_key(gguf_builder *g, str key, uint32_t type) {
     g->n_values++;
 }
 
-#define SCALAR(name, ctype, type) \
+#define SCALAR(name, ctype, type)                                     \
     void gguf_put_##name(gguf_builder *g, const char *key, ctype v) { \
-        gguf_put_key(g, str_from(key), type); \
-        buf_append(&g->values, &v, sizeof v); \
+        gguf_put_key(g, str_from(key), type);                         \
+        buf_append(&g->values, &v, sizeof v);                         \
     }
 SCALAR(u8, uint8_t, FILE_U8)
 SCALAR(i8, int8_t, FILE_I8)
@@ -84,10 +90,11 @@ static void array_head(gguf_builder *g, const char *key, file_type item, uint64_
     append_u64(&g->values, n);
 }
 
-void gguf_put_array(gguf_builder *g, const char *key, file_type item, uint64_t n, const void *items) {
-    static const size_t bytes[] = {[FILE_U8] = 1,   [FILE_I8] = 1,  [FILE_U16] = 2, [FILE_I16] = 2,
-                                   [FILE_U32] = 4,  [FILE_I32] = 4, [FILE_F32] = 4, [FILE_BOOL] = 1,
-                                   [FILE_U64] = 8,  [FILE_I64] = 8, [FILE_F64] = 8};
+void gguf_put_array(gguf_builder *g, const char *key, file_type item, uint64_t n,
+                    const void *items) {
+    static const size_t bytes[] = {[FILE_U8] = 1,  [FILE_I8] = 1,  [FILE_U16] = 2, [FILE_I16] = 2,
+                                   [FILE_U32] = 4, [FILE_I32] = 4, [FILE_F32] = 4, [FILE_BOOL] = 1,
+                                   [FILE_U64] = 8, [FILE_I64] = 8, [FILE_F64] = 8};
     array_head(g, key, item, n);
     buf_append(&g->values, items, n * bytes[item]);
 }
@@ -107,8 +114,8 @@ uint64_t gguf_put_data(gguf_builder *g, const void *bytes, size_t len) {
     return at;
 }
 
-void gguf_put_tensor_info(gguf_builder *g, str name, uint32_t type, uint32_t n_dims, const uint64_t *shape,
-                          uint64_t offset) {
+void gguf_put_tensor_info(gguf_builder *g, str name, uint32_t type, uint32_t n_dims,
+                          const uint64_t *shape, uint64_t offset) {
     gguf_put_raw_str(&g->tensors, name);
     append_u32(&g->tensors, n_dims);
     for (uint32_t d = 0; d < n_dims; d++) append_u64(&g->tensors, shape[d]);
@@ -117,8 +124,8 @@ void gguf_put_tensor_info(gguf_builder *g, str name, uint32_t type, uint32_t n_d
     g->n_tensors++;
 }
 
-void gguf_put_tensor(gguf_builder *g, const char *name, uint32_t type, int n_dims, const uint64_t *shape,
-                     const void *bytes) {
+void gguf_put_tensor(gguf_builder *g, const char *name, uint32_t type, int n_dims,
+                     const uint64_t *shape, const void *bytes) {
     uint64_t n = 1, n_bytes = 0;
     for (int d = 0; d < n_dims; d++) n *= shape[d];
     dtype_row_bytes((dtype)type, n, &n_bytes);

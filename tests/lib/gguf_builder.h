@@ -20,10 +20,11 @@
 #include "file/file.h"
 
 typedef struct gguf_builder {
-    uint32_t version;     /* 3 */
-    uint64_t n_values;    /* written to the header as they stand */
+    uint32_t version;  /* 3 */
+    uint64_t n_values; /* written to the header as they stand */
     uint64_t n_tensors;
-    uint64_t alignment;   /* 32; set it before the first tensor. A value of that name is yours to put */
+    uint64_t
+        alignment; /* 32; set it before the first tensor. A value of that name is yours to put */
     buf values, tensors, data;
 } gguf_builder;
 
@@ -51,15 +52,16 @@ void gguf_put_f64(gguf_builder *g, const char *key, double v);
 void gguf_put_bool(gguf_builder *g, const char *key, bool v);
 void gguf_put_str(gguf_builder *g, const char *key, const char *v);
 /* n items of a fixed-size type. */
-void gguf_put_array(gguf_builder *g, const char *key, file_type item, uint64_t n, const void *items);
+void gguf_put_array(gguf_builder *g, const char *key, file_type item, uint64_t n,
+                    const void *items);
 void gguf_put_strs(gguf_builder *g, const char *key, size_t n, const str *items);
 
 /* shape[0] runs fastest. bytes: as the type says; NULL writes zeros. */
-void gguf_put_tensor(gguf_builder *g, const char *name, uint32_t type, int n_dims, const uint64_t *shape,
-                     const void *bytes);
+void gguf_put_tensor(gguf_builder *g, const char *name, uint32_t type, int n_dims,
+                     const uint64_t *shape, const void *bytes);
 /* Only the description, with any numbers in it. */
-void gguf_put_tensor_info(gguf_builder *g, str name, uint32_t type, uint32_t n_dims, const uint64_t *shape,
-                          uint64_t offset);
+void gguf_put_tensor_info(gguf_builder *g, str name, uint32_t type, uint32_t n_dims,
+                          const uint64_t *shape, uint64_t offset);
 /* Data bytes as they stand, after padding to the alignment; returns their offset. */
 uint64_t gguf_put_data(gguf_builder *g, const void *bytes, size_t len);
 

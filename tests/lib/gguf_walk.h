@@ -9,8 +9,8 @@
 #include "file/file.h"
 
 static inline bool gguf_walk_value(const file *f, const file_value *v) {
-    bool is_int = v->item_type != FILE_STR && v->item_type != FILE_ARR && v->item_type != FILE_BOOL &&
-                  v->item_type != FILE_F32 && v->item_type != FILE_F64;
+    bool is_int = v->item_type != FILE_STR && v->item_type != FILE_ARR &&
+                  v->item_type != FILE_BOOL && v->item_type != FILE_F32 && v->item_type != FILE_F64;
     for (uint64_t i = 0; i < v->n; i++) {
         uint64_t u;
         int64_t s;
@@ -41,7 +41,8 @@ static inline bool gguf_walk(const file *f) {
         const file_tensor *t = file_get_tensor(f, i);
         uint64_t n = 1;
         for (int d = 0; d < FILE_MAX_DIMS; d++) n *= t->shape[d];
-        if (file_find_tensor(f, t->name) != t || n != t->n_elements || t->n_bytes == 0) return false;
+        if (file_find_tensor(f, t->name) != t || n != t->n_elements || t->n_bytes == 0)
+            return false;
         if (!dtype_get(t->type) || t->offset > file_n_bytes(f) - t->n_bytes) return false;
         volatile char edge = *(const char *)t->data;
         edge = ((const char *)t->data)[t->n_bytes - 1];

@@ -23,8 +23,12 @@ bool torture_disarm(void) {
     atomic_store(&countdown, 0);
     return atomic_load(&fired);
 }
-int64_t torture_live_blocks(void) { return atomic_load(&live); }
-bool torture_is_available(void) { return OWN_MALLOC; }
+int64_t torture_live_blocks(void) {
+    return atomic_load(&live);
+}
+bool torture_is_available(void) {
+    return OWN_MALLOC;
+}
 
 #if OWN_MALLOC
 /* glibc's own entry points, for programs that put theirs in front. */
@@ -48,11 +52,19 @@ static void *count(void *p) {
     return p;
 }
 
-void *malloc(size_t n) { return must_fail() ? NULL : count(__libc_malloc(n)); }
-void *calloc(size_t n, size_t size) { return must_fail() ? NULL : count(__libc_calloc(n, size)); }
+void *malloc(size_t n) {
+    return must_fail() ? NULL : count(__libc_malloc(n));
+}
+void *calloc(size_t n, size_t size) {
+    return must_fail() ? NULL : count(__libc_calloc(n, size));
+}
 void *memalign(size_t align, size_t n);
-void *memalign(size_t align, size_t n) { return must_fail() ? NULL : count(__libc_memalign(align, n)); }
-void *aligned_alloc(size_t align, size_t n) { return memalign(align, n); }
+void *memalign(size_t align, size_t n) {
+    return must_fail() ? NULL : count(__libc_memalign(align, n));
+}
+void *aligned_alloc(size_t align, size_t n) {
+    return memalign(align, n);
+}
 int posix_memalign(void **out, size_t align, size_t n) {
     void *p = memalign(align, n);
     if (!p) return ENOMEM;

@@ -29,7 +29,8 @@ static void build(buf *image) {
     gguf_put_u16(&g, "split.count", 1);
     gguf_put_f32(&g, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
     gguf_put_bool(&g, "tokenizer.ggml.add_bos_token", true);
-    gguf_put_strs(&g, "tokenizer.ggml.tokens", 5, (str[]){STR("<s>"), STR("a"), STR(""), STR("\xFF"), STR("long token")});
+    gguf_put_strs(&g, "tokenizer.ggml.tokens", 5,
+                  (str[]){STR("<s>"), STR("a"), STR(""), STR("\xFF"), STR("long token")});
     gguf_put_array(&g, "tokenizer.ggml.scores", FILE_F32, 5, (float[]){0, -1, -2, -3, -4});
     gguf_put_array(&g, "flags", FILE_BOOL, 3, (uint8_t[]){1, 0, 1});
     gguf_put_tensor(&g, "token_embd.weight", DTYPE_F16, 2, (uint64_t[]){32, 5}, NULL);
@@ -62,7 +63,9 @@ static bool open_and_walk(const char *bytes, size_t len) {
 
 /* Numbers that lengths and counts break on. */
 static uint64_t nasty(uint64_t r) {
-    static const uint64_t values[] = {0, 1, 7, 255, 65535, 65536, INT32_MAX, UINT32_MAX, 1ull << 32, 1ull << 61, INT64_MAX, 1ull << 63, UINT64_MAX - 7, UINT64_MAX};
+    static const uint64_t values[] = {
+        0,          1,          7,          255,       65535,      65536,          INT32_MAX,
+        UINT32_MAX, 1ull << 32, 1ull << 61, INT64_MAX, 1ull << 63, UINT64_MAX - 7, UINT64_MAX};
     return values[r % (sizeof values / sizeof *values)];
 }
 
@@ -71,7 +74,8 @@ static void damage(char *bytes, size_t *len, size_t head, uint64_t seed) {
     uint64_t c = 0;
     size_t n = 1 + rng_at(seed, c++) % 3;
     for (size_t i = 0; i < n; i++) {
-        uint64_t how = rng_at(seed, c++), at = rng_at(seed, c++) % (head < *len ? head : *len), r = rng_at(seed, c++);
+        uint64_t how = rng_at(seed, c++), at = rng_at(seed, c++) % (head < *len ? head : *len),
+                 r = rng_at(seed, c++);
         uint64_t v;
         switch (how % 5) {
         case 0: bytes[at] ^= (char)(1 << r % 8); break;
@@ -207,8 +211,10 @@ static void test_no_memory_for_many(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_built),     cmocka_unit_test(test_every_bit),
-        cmocka_unit_test(test_corpus),    cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_built),
+        cmocka_unit_test(test_every_bit),
+        cmocka_unit_test(test_corpus),
+        cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_no_memory_for_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

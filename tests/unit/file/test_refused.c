@@ -52,10 +52,11 @@ static void refuse(build_fn *build, const char *part) {
     gguf_builder_deinit(&g);
 }
 
-#define DIMS(...) ((uint64_t[]){__VA_ARGS__})
+#define DIMS(...)               ((uint64_t[]){__VA_ARGS__})
 #define F32_AT(g, name, offset) gguf_put_tensor_info(g, STR(name), DTYPE_F32, 1, DIMS(8), offset)
 
 /* The row's statement builds; the row's text is what the sentence says. */
+/* clang-format off */
 #define CASES(X) \
     X(version_0, g->version = 0, "GGUF version 0") \
     X(version_1, g->version = 1, "obsolete") \
@@ -116,11 +117,14 @@ static void refuse(build_fn *build, const char *part) {
     X(split_no_range, gguf_put_u16(g, "split.count", 3); gguf_put_u16(g, "split.no", 3), "split.no is not an integer below split.count") \
     X(split_count_str, gguf_put_str(g, "split.count", "3"), "split.count is not an integer") \
     X(split_count_big, gguf_put_u16(g, "split.count", 65535), "split.count is not an integer")
+/* clang-format on */
 
 static void zeros(buf *b, size_t n) {
     while (n--) buf_append_char(b, 0);
 }
-static void length(buf *b, uint64_t n) { buf_append(b, &n, sizeof n); }
+static void length(buf *b, uint64_t n) {
+    buf_append(b, &n, sizeof n);
+}
 static void array(gguf_builder *g, uint32_t item, uint64_t n) {
     gguf_put_key(g, STR("k"), FILE_ARR);
     buf_append(&g->values, &item, sizeof item);
@@ -141,8 +145,10 @@ static void huge_key(gguf_builder *g) {
     zeros(&g->values, 5);
 }
 
-#define FUNCTION(name, how, what) \
-    static void build_##name(gguf_builder *g) { how; }
+#define FUNCTION(name, how, what)               \
+    static void build_##name(gguf_builder *g) { \
+        how;                                    \
+    }
 CASES(FUNCTION)
 
 static void test_images(void **state) {
@@ -152,8 +158,7 @@ static void test_images(void **state) {
         const char *part;
     } cases[] = {
 #define ROW(name, how, what) {build_##name, what},
-        CASES(ROW)
-    };
+        CASES(ROW)};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) refuse(cases[i].build, cases[i].part);
 }
 
@@ -279,8 +284,10 @@ static void test_paths(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_images),         cmocka_unit_test(test_nested_arrays_open),
-        cmocka_unit_test(test_every_truncation), cmocka_unit_test(test_other_formats),
+        cmocka_unit_test(test_images),
+        cmocka_unit_test(test_nested_arrays_open),
+        cmocka_unit_test(test_every_truncation),
+        cmocka_unit_test(test_other_formats),
         cmocka_unit_test(test_paths),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

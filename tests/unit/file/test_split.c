@@ -35,14 +35,16 @@ static void put_part(const fixture *x, int i, const change *c) {
     bool changed = c && c->part == i;
     if (changed && c->version) g.version = c->version;
     if (i == 0 || (changed && c->architecture))
-        gguf_put_str(&g, "general.architecture", changed && c->architecture ? c->architecture : "llama");
+        gguf_put_str(&g, "general.architecture",
+                     changed && c->architecture ? c->architecture : "llama");
     gguf_put_u16(&g, "split.no", (uint16_t)(changed && c->no ? c->no : i));
     gguf_put_u16(&g, "split.count", (uint16_t)(changed && c->count ? c->count : N_PARTS));
     gguf_put_i32(&g, "split.tensors.count", (int32_t)(c && c->n_tensors ? c->n_tensors : 4));
     char name[16];
     snprintf(name, sizeof name, "t%d", i);
     float four[4] = {(float)i, 1, 2, 3};
-    gguf_put_tensor(&g, changed && c->tensor ? c->tensor : name, DTYPE_F32, 1, (uint64_t[]){4}, four);
+    gguf_put_tensor(&g, changed && c->tensor ? c->tensor : name, DTYPE_F32, 1, (uint64_t[]){4},
+                    four);
     if (i == 1) gguf_put_tensor(&g, "extra", DTYPE_Q8_0, 2, (uint64_t[]){32, 2}, NULL);
     assert_true(gguf_builder_write(&g, x->path[i]));
     gguf_builder_deinit(&g);
@@ -130,7 +132,8 @@ static void test_missing_part(void **state) {
 static void test_foreign_parts(void **state) {
     fixture *x = *state;
     put_all(x, &(change){.part = 1, .architecture = "qwen2"});
-    refuse(x->path[0], ERR_BAD_FILE, "not of one model: part 2 has another value of general.architecture");
+    refuse(x->path[0], ERR_BAD_FILE,
+           "not of one model: part 2 has another value of general.architecture");
     refuse(x->path[1], ERR_BAD_FILE, "not of one model");
     put_all(x, &(change){.part = 1, .architecture = "llama"}); /* repeated, but the same */
     error err = {0};
@@ -158,7 +161,8 @@ static void test_renamed_part(void **state) {
     char other[96];
     snprintf(other, sizeof other, "%s/model.gguf", x->dir);
     assert_int_equal(rename(x->path[1], other), 0);
-    refuse(other, ERR_BAD_FILE, "part 2 of a model split into 3, but its name does not end in -00002-of-00003.gguf");
+    refuse(other, ERR_BAD_FILE,
+           "part 2 of a model split into 3, but its name does not end in -00002-of-00003.gguf");
     assert_int_equal(rename(other, x->path[2]), 0); /* under another part's name */
     refuse(x->path[2], ERR_BAD_FILE, "does not end in -00002-of-00003.gguf");
 }

@@ -47,7 +47,7 @@ void json_put_num(json_out *j, double v);  /* shortest that reads back equal; Na
 void json_put_float(json_out *j, float v); /* shortest that reads back as the same float */
 void json_put_bool(json_out *j, bool v);
 void json_put_null(json_out *j);
-void json_put_raw(json_out *j, str json);           /* already JSON */
+void json_put_raw(json_out *j, str json);          /* already JSON */
 void json_put_value(json_out *j, const json_t *v); /* compact, keys in insertion order, any depth */
 /* key and value in one call */
 void json_kv_str(json_out *j, const char *key, str s);

@@ -10,6 +10,11 @@
 
 void model_encode(scratch *s, str piece) {
     const tok *t = s->t;
+    if (t->alphabet) {
+        buf_clear(&s->model);
+        if (!vocab_byte_decode(piece, &s->model)) return;
+        piece = buf_str(&s->model);
+    }
     if (t->underline && str_find(piece, STR("\xE2\x96\x81"), 0) >= 0) {
         buf_clear(&s->model);
         for (size_t i = 0; i < piece.len;) {
@@ -53,19 +58,11 @@ typedef struct special_finder {
     size_t span; /* the first trusted span that can still hold a match */
 } special_finder;
 
-/* A user-defined token that is written like markup says something to the model; one that is a word or
- * a run of spaces is merely a long token. */
-static bool is_markup(str piece) {
-    if (piece.len < 3) return false;
-    char first = piece.ptr[0], last = piece.ptr[piece.len - 1];
-    return (first == '<' && last == '>') || (first == '[' && last == ']');
-}
-
 static bool is_allowed(special_finder *f, int32_t id, size_t begin, size_t end) {
     unsigned flags = f->t->flags[id];
     bool plain = flags & T_USER && !(flags & T_CONTROL);
     if (f->opts->trusted) {
-        if (plain && !is_markup(piece_of(f->t, id))) return true;
+        if (plain && !vocab_is_markup(piece_of(f->t, id))) return true;
         if (!f->opts->parse_special && !plain) return false;
         while (f->span < f->opts->n_trusted && f->opts->trusted[f->span].end <= begin) f->span++;
         /* Spans that end inside this token are passed over, not consumed: a later, shorter one may fit. */

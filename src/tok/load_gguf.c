@@ -134,13 +134,7 @@ static bool set_up_unigram(tok *t, const file *f, error *err) {
     }
     bool squeeze = true;
     file_get_bool(f, "tokenizer.ggml.remove_extra_whitespaces", &squeeze);
-    if (squeeze && !add_normal(t, NORMAL_SQUEEZE, err)) return false;
-    /* The vocabulary's own rule: an unknown character costs ten more than its rarest token. */
-    float least = 0;
-    for (int32_t i = 0; i < t->n; i++)
-        if (t->scores[i] < least) least = t->scores[i];
-    t->unknown_score = least - 10;
-    return true;
+    return !squeeze || add_normal(t, NORMAL_SQUEEZE, err);
 }
 
 static bool load_kind(tok *t, const file *f, str model, error *err) {

@@ -286,6 +286,12 @@ static void run_step(scratch *s, int at, str text) {
     const split_step *step = &s->t->split[at];
     if (step->op == SPLIT_METASPACE) {
         run_metaspace(s, at, text);
+    } else if (step->op == SPLIT_ALPHABET) {
+        buf out = {0};
+        for (size_t i = 0; i < text.len; i++) buf_append_utf8(&out, vocab_byte_character((unsigned char)text.ptr[i]));
+        if (out.failed) s->failed = true;
+        else run_step(s, at + 1, buf_str(&out));
+        buf_deinit(&out);
     } else if (step->op == SPLIT_DIGIT_GROUPS) {
         run_digit_groups(s, at, text);
     } else if (step->op == SPLIT_PREFIX_SPACE) {

@@ -33,6 +33,12 @@ tok *tok_load_hf(str tokenizer_json, error *err);
 /* "base64 rank" lines plus special tokens; `pattern_name` as GGUF's tokenizer.ggml.pre ("gpt-4o"). */
 typedef struct tok_special { str text; int32_t id; } tok_special;
 tok *tok_load_tiktoken(str ranks, const char *pattern_name, const tok_special *special, size_t n_special, error *err);
+/* o200k_harmony: the o200k_base ranks with harmony's 1,091 special tokens (ids up to 201088). */
+tok *tok_load_harmony(str o200k_ranks, error *err);
+/* SentencePiece's own model file (a protobuf), BPE or unigram. */
+tok *tok_load_sentencepiece(str model, error *err);
+/* llama2.c's tokenizer.bin: scores and texts, ids 1 and 2 are <s> and </s>. */
+tok *tok_load_llama2c(str bytes, error *err);
 /* Shared ownership: the engine and every request that is alive hold one reference. */
 tok *tok_ref(tok *t);
 void tok_unref(tok *t);
@@ -58,9 +64,11 @@ typedef struct tok_span { size_t begin, end; } tok_span; /* byte offsets, half-o
 
 typedef struct tok_encode_opts {
     bool add_bos, add_eos;  /* only where the vocabulary has them */
-    bool parse_special;     /* the text of a special token becomes its id … */
+    bool parse_special;     /* the text of a control token becomes its id …; user-defined tokens always do … */
     const tok_span *trusted; /* … but, when not NULL, only where it lies wholly inside one of these
-                                sorted, disjoint spans (what a template wrote, not what a user said) */
+                                sorted, disjoint spans (what a template wrote, not what a user said). User-defined
+                                tokens obey the spans when written like markup, <…> or […]; others, such as
+                                runs of spaces, are words and match everywhere */
     size_t n_trusted;
 } tok_encode_opts;
 

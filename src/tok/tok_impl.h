@@ -78,6 +78,7 @@ typedef enum split_op {
     SPLIT_REGEX,
     SPLIT_STRING,
     SPLIT_DIGIT_GROUPS, /* before every three digits counted from the right */
+    SPLIT_ALPHABET,     /* bytes → byte-level alphabet, for steps that want to see that */
     SPLIT_PREFIX_SPACE, /* puts a space in front when there is none */
     SPLIT_METASPACE     /* ' ' → ▁ and a ▁ in front: a = of every text, b = of the first only */
 } split_op;
@@ -156,6 +157,7 @@ struct tok {
     int32_t byte_id[256]; /* the token of one byte: the alphabet, or the fallback; −1 = none */
     merge_order order;
     bool byte_level;      /* symbols start as bytes, else as characters */
+    bool alphabet;        /* pieces reach the model in the byte-level alphabet */
     bool whole_first;     /* a piece that is a token needs no merging */
     bool fuse_unknown;
     bool underline;       /* ▁ in normalised text means a space */
@@ -195,6 +197,20 @@ typedef struct vocab_builder {
     error *err;
 } vocab_builder;
 bool vocab_add(vocab_builder *b, str text, unsigned flags);
+/* For sources that give ids in any order: entries[n], those without text are left empty and unused. */
+typedef struct vocab_entry {
+    str text;
+    unsigned flags;
+    bool set;
+} vocab_entry;
+bool vocab_add_entries(vocab_builder *b, const vocab_entry *entries, size_t n);
+/* A byte as the character that stands for it in the byte-level alphabet. */
+uint32_t vocab_byte_character(unsigned char byte);
+/* Written like markup: <…> or […]. Such a user-defined token speaks to the model and is never spelt by
+ * ordinary text. */
+bool vocab_is_markup(str piece);
+/* Base64 (padding optional) → bytes; false when it is not that. */
+bool vocab_base64(str text, buf *out);
 /* Takes the pieces over and builds the look-up tables. */
 bool vocab_finish(vocab_builder *b);
 /* Room for n merges. A merge whose parts or whole are not tokens is left out (false). `tmp` is scratch

@@ -20,6 +20,12 @@ static int alphabet_byte(uint32_t cp) {
     return cp == 0x143 ? 0xAD : -1;
 }
 
+uint32_t vocab_byte_character(unsigned char byte) {
+    if (stands_for_itself(byte)) return byte;
+    if (byte < 0x21) return 0x100u + byte;
+    return byte == 0xAD ? 0x143 : 0x121u + byte - 0x7F;
+}
+
 bool vocab_byte_decode(str text, buf *out) {
     size_t was = out->len;
     for (size_t i = 0; i < text.len;) {
@@ -163,8 +169,46 @@ bool vocab_add(vocab_builder *b, str text, unsigned flags) {
     return true;
 }
 
+bool vocab_is_markup(str piece) {
+    if (piece.len < 3) return false;
+    char first = piece.ptr[0], last = piece.ptr[piece.len - 1];
+    return (first == '<' && last == '>') || (first == '[' && last == ']');
+}
+
+/* May come out of ordinary text. */
 static bool is_ordinary(const tok *t, int32_t id) {
-    return !(t->flags[id] & (T_CONTROL | T_UNKNOWN | T_BYTE | T_UNUSED)) && t->at[id + 1] > t->at[id];
+    if (t->flags[id] & (T_CONTROL | T_UNKNOWN | T_BYTE | T_UNUSED)) return false;
+    if (t->flags[id] & T_USER && vocab_is_markup(piece_of(t, id))) return false;
+    return t->at[id + 1] > t->at[id];
+}
+
+bool vocab_add_entries(vocab_builder *b, const vocab_entry *entries, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (!vocab_add(b, entries[i].text, entries[i].set ? entries[i].flags : T_UNUSED)) return false;
+    return true;
+}
+
+bool vocab_base64(str text, buf *out) {
+    while (text.len && text.ptr[text.len - 1] == '=') text.len--;
+    uint32_t bits = 0;
+    int n_bits = 0;
+    for (size_t i = 0; i < text.len; i++) {
+        char c = text.ptr[i];
+        int v = c >= 'A' && c <= 'Z'   ? c - 'A'
+                : c >= 'a' && c <= 'z' ? c - 'a' + 26
+                : c >= '0' && c <= '9' ? c - '0' + 52
+                : c == '+'             ? 62
+                : c == '/'             ? 63
+                                       : -1;
+        if (v < 0) return false;
+        bits = bits << 6 | (uint32_t)v;
+        n_bits += 6;
+        if (n_bits >= 8) {
+            n_bits -= 8;
+            buf_append_char(out, (char)(bits >> n_bits & 0xFF));
+        }
+    }
+    return !out->failed && n_bits < 6;
 }
 
 static uint32_t table_mask(size_t n) {
@@ -347,6 +391,12 @@ bool vocab_finish_specials(tok *t, error *err) {
     if (!sort_list(t, &t->specials, &t->n_specials, t->special_first, true)) return no_memory(err);
     if (t->model != MODEL_BPE && !sort_list(t, &t->sorted, &t->n_sorted, t->sorted_first, false))
         return no_memory(err);
+    if (t->model == MODEL_UNIGRAM) { /* an unknown character costs ten more than the rarest token */
+        float least = 0;
+        for (int32_t i = 0; i < t->n; i++)
+            if (t->scores[i] < least) least = t->scores[i];
+        t->unknown_score = least - 10;
+    }
     if (t->bos >= t->n) t->bos = -1;
     if (t->eos >= t->n) t->eos = -1;
     if (t->unknown >= t->n) t->unknown = -1;

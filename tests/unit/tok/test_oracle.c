@@ -176,10 +176,135 @@ static void llama_cpp_inp_out(void **state) {
     assert_true(checked > 400);
 }
 
+static int check_rows(const tok *t, const char *who, const json_t *rows, bool has_special) {
+    json_t *o = load_oracle(), *texts = json_object_get(o, "texts");
+    int wrong = 0;
+    assert_int_equal(json_array_size(rows), json_array_size(texts));
+    for (size_t i = 0; i < json_array_size(texts); i++) {
+        const json_t *row = json_array_get(rows, i);
+        str text = json_str(json_array_get(texts, i));
+        wrong += check(t, who, text, json_object_get(row, "ids"), !has_special);
+        if (has_special) wrong += check(t, who, text, json_object_get(row, "ids_special"), true);
+    }
+    json_decref(o);
+    return wrong;
+}
+
+static tok *must(tok *t, const error *err) {
+    if (!t) fail_msg("%s", err->message);
+    return t;
+}
+
+static void tokenizer_json_oracle(void **state) {
+    (void)state;
+    if (!corpus()) skip();
+    static const char *const files[][2] = {{"llama3_1", "hf-tokenizer-json/llama3_1/tokenizer.json"},
+                                           {"qwen2_5", "hf-tokenizer-json/qwen2_5/tokenizer.json"},
+                                           {"gpt2", "swift-transformers/gpt2_tokenizer.json"},
+                                           {"llama2", "swift-transformers/llama_tokenizer.json"}};
+    json_t *o = load_oracle();
+    int wrong = 0;
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        buf b = read_corpus("%s", files[i][1]);
+        error err = {0};
+        tok *t = must(tok_load_hf(buf_str(&b), &err), &err);
+        buf_deinit(&b);
+        wrong += check_rows(t, files[i][0],
+                            json_object_get(json_object_get(o, "hf_tokenizer_json_via_huggingface_tokenizers_js"), files[i][0]), false);
+        tok_unref(t);
+    }
+    json_decref(o);
+    assert_int_equal(wrong, 0);
+}
+
+static tok *load_harmony(void) {
+    buf b = read_corpus("o200k/o200k_base.tiktoken");
+    error err = {0};
+    tok *t = must(tok_load_harmony(buf_str(&b), &err), &err);
+    buf_deinit(&b);
+    return t;
+}
+
+static void harmony_oracle(void **state) {
+    (void)state;
+    if (!corpus()) skip();
+    json_t *o = load_oracle();
+    tok *t = load_harmony();
+    assert_int_equal(check_rows(t, "harmony", json_object_get(o, "o200k_harmony_via_tiktoken_wasm"), true), 0);
+    assert_int_equal(tok_n_vocab(t), 201089);
+    assert_int_equal(tok_find_special(t, STR("<|channel|>")), 200005);
+    assert_int_equal(tok_find_special(t, STR("<|reserved_201088|>")), 201088);
+    assert_int_equal(tok_eos(t), 200002);
+    assert_true(tok_is_end(t, 200002) && tok_is_end(t, 200012) && tok_is_end(t, 199999));
+    assert_false(tok_is_end(t, 200007));
+    tok_unref(t);
+    json_decref(o);
+}
+
+/* The model file also holds rules (NFKC, line ends to spaces, single spaces) that the other two forgot. */
+static bool is_plain(str text) {
+    for (size_t i = 0; i < text.len; i++) {
+        bool space = text.ptr[i] == ' ';
+        if (space && (i == 0 || i + 1 == text.len || text.ptr[i + 1] == ' ')) return false;
+        if (text.ptr[i] < ' ' || text.ptr[i] > '~') return false;
+    }
+    return true;
+}
+
+/* SentencePiece's file, llama2.c's and GGUF's hold one vocabulary. */
+static void sentencepiece_files(void **state) {
+    (void)state;
+    if (!corpus()) skip();
+    json_t *o = load_oracle();
+    const json_t *rows = json_object_get(json_object_get(o, "llama_cpp_vocabs"), "ggml-vocab-llama-spm.gguf");
+    error err = {0};
+    buf model = read_corpus("llama2/tokenizer.model"), bin = read_corpus("llama2/tokenizer.bin");
+    tok *a = must(tok_load_sentencepiece(buf_str(&model), &err), &err);
+    tok *b = must(tok_load_llama2c(buf_str(&bin), &err), &err);
+    assert_int_equal(check_rows(a, "llama2 tokenizer.model", rows, true), 0);
+    assert_int_equal(check_rows(b, "llama2 tokenizer.bin", rows, true), 0);
+    buf small_model = read_corpus("../models/stories260K/tok512.model"), small_bin = read_corpus("../models/stories260K/tok512.bin");
+    tok *c = must(tok_load_sentencepiece(buf_str(&small_model), &err), &err);
+    tok *d = must(tok_load_llama2c(buf_str(&small_bin), &err), &err);
+    char path[1000];
+    snprintf(path, sizeof path, "%s/models/derived/stories260K/stories260K-q8_0.gguf", corpus());
+    file *f = file_open(path, &err);
+    tok *e = must(tok_load(f, &err), &err);
+    const json_t *texts = json_object_get(o, "texts");
+    int n_plain = 0;
+    for (size_t i = 0; i < json_array_size(texts); i++) {
+        tok_ids x = {0}, y = {0}, z = {0};
+        str text = json_str(json_array_get(texts, i));
+        tok_encode(c, text, (tok_encode_opts){.add_bos = true}, &x, &err);
+        tok_encode(d, text, (tok_encode_opts){.add_bos = true}, &y, &err);
+        tok_encode(e, text, (tok_encode_opts){.add_bos = true}, &z, &err);
+        assert_int_equal(y.n, z.n);
+        assert_memory_equal(y.ids, z.ids, y.n * sizeof *y.ids);
+        if (is_plain(text)) {
+            n_plain++;
+            assert_int_equal(x.n, y.n);
+            assert_memory_equal(x.ids, y.ids, x.n * sizeof *x.ids);
+        }
+        tok_ids_deinit(&x);
+        tok_ids_deinit(&y);
+        tok_ids_deinit(&z);
+    }
+    assert_true(n_plain > 20);
+    file_close(f);
+    tok *all[] = {a, b, c, d, e};
+    for (int i = 0; i < 5; i++) tok_unref(all[i]);
+    buf *bufs[] = {&model, &bin, &small_model, &small_bin};
+    for (int i = 0; i < 4; i++) buf_deinit(bufs[i]);
+    json_decref(o);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(llama_cpp_oracle),
         cmocka_unit_test(llama_cpp_inp_out),
+        cmocka_unit_test(tokenizer_json_oracle),
+        cmocka_unit_test(harmony_oracle),
+        cmocka_unit_test(sentencepiece_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,9 +30,11 @@ CFLAGS_release := -O2 -D_FORTIFY_SOURCE=2 -DNDEBUG
 CFLAGS_debug   := -O1 -DORIEL_DEBUG
 CFLAGS_asan    := -O1 -DORIEL_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 CFLAGS_tsan    := -O1 -DORIEL_DEBUG -fsanitize=thread -fno-omit-frame-pointer
+CFLAGS_fuzz    := -Wno-unknown-warning-option -O1 -DORIEL_DEBUG -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+LDFLAGS_fuzz   := -fsanitize=address,undefined
 LDFLAGS_asan   := -fsanitize=address,undefined
 LDFLAGS_tsan   := -fsanitize=thread
-ifeq ($(filter $(PRESET),release debug asan tsan),)
+ifeq ($(filter $(PRESET),release debug asan tsan fuzz),)
   $(error unknown PRESET '$(PRESET)': release, debug, asan or tsan)
 endif
 
@@ -123,14 +125,17 @@ test: $(WANTED) $(B)/oriel
 asan tsan debug:
 	$(MAKE) PRESET=$@ all
 
+# The fuzz preset is the library under clang; a target links only what it calls.
 FUZZ_SECONDS ?= 60
-FUZZ_FLAGS := -std=gnu17 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -ffp-contract=off
+$(B)/libfuzzer/%: $(B)/tests/fuzz/fuzz_%.o $(B)/liboriel.a
+	@mkdir -p $(@D)
+	@echo '  LD $@'
+	@$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 fuzz:
 	@test -n '$(T)' || { echo 'which one? make fuzz T=NAME, from: $(patsubst tests/fuzz/fuzz_%.c,%,$(FUZZ_SRCS))'; exit 2; }
-	@mkdir -p build/fuzz/corpus-$(T)
-	clang-14 $(FUZZ_FLAGS) $(CPPFLAGS) -Itests/lib $(PKG_CFLAGS) -mavx2 -mfma -mf16c -o build/fuzz/$(T) \
-	  tests/fuzz/fuzz_$(T).c $(filter-out %_avx512.c,$(LIB_SRCS)) -DORIEL_NO_AVX512 -pthread $(LIBS)
-	build/fuzz/$(T) -max_total_time=$(FUZZ_SECONDS) -timeout=10 build/fuzz/corpus-$(T) $(wildcard tests/fuzz/corpus/$(T))
+	@$(MAKE) --no-print-directory PRESET=fuzz CC=clang-14 build/fuzz/libfuzzer/$(T)
+	@mkdir -p build/fuzz/corpus/$(T)
+	build/fuzz/libfuzzer/$(T) -max_total_time=$(FUZZ_SECONDS) -timeout=10 build/fuzz/corpus/$(T) $(wildcard tests/fuzz/corpus/$(T))
 
 bench: $(BENCH_BINS)
 	@for b in $^; do echo "== $$b"; $$b || exit 1; done

@@ -18,6 +18,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, os.path.join(ROOT, "tools", "ref"))
 import forward
 import gguf
+import random_model
 
 CORPUS = os.environ.get("ORIEL_CORPUS")
 number = failed = 0
@@ -39,7 +40,7 @@ def skip(name):
 def round_trip():
     """What is written is read again: metadata, names, shapes, and each type's values within its step."""
     rng = np.random.default_rng(7)
-    step = {"F32": 0, "F16": 1e-3, "BF16": 8e-3, "Q8_0": 0.03, "Q4_0": 0.5, "Q4_K": 0.4, "Q6_K": 0.12, "MXFP4": 1.1}
+    step = {"F32": 0, "F16": 1e-3, "BF16": 8e-3, "Q8_0": 0.03, "Q4_0": 0.5, "Q5_0": 0.25, "Q4_K": 0.4, "Q6_K": 0.12, "MXFP4": 1.1}
     arrays = {k: rng.standard_normal((3, 512)).astype(np.float32) for k in gguf.TYPES}
     w = gguf.Writer()
     meta = {"general.architecture": "llama", "a.flag": True, "a.count": 7, "a.scale": 0.5, "a.words": ["x", "", "é"], "a.ids": [1, -2]}
@@ -101,7 +102,29 @@ def stories():
         check(worst < 1e-4, "stories260K prompt %d: logits" % i, "worst %.2g" % worst)
 
 
+def random_models():
+    """The generator's files: the same bytes from the same seed, every type present, logits finite and alive."""
+    with tempfile.TemporaryDirectory() as tmp:
+        for i, arch in enumerate(sorted(random_model.TINY_OF)):
+            kind = random_model.TYPES[i]
+            a, b = os.path.join(tmp, "a.gguf"), os.path.join(tmp, "b.gguf")
+            for path in (a, b):
+                random_model.make(path, arch, "tiny", kind, seed=3, layers=2)
+            with open(a, "rb") as f, open(b, "rb") as g:
+                again = f.read() == g.read()
+            model = forward.Model(a)
+            types = {t[0] for t in model.file.tensors.values()}
+            out = model.logits(list(range(30)))
+            alive = bool(np.isfinite(out).all()) and len(set(out.argmax(-1).tolist())) > 8 and 0.5 < out.std() < 5
+            check(again and alive and kind.replace("_M", "") in types, "random %s %s" % (arch, kind), "std %.2f" % out.std())
+        # Blocks made directly have the spread they promise.
+        for kind in gguf.TYPES:
+            x = gguf.decode(random_model.random_blocks(np.random.default_rng(1), kind, 4096, 0.02), kind)
+            check(abs(x.std() / 0.02 - 1) < 0.25 and abs(x.mean()) < 0.002, "random %s blocks" % kind, "std %.4f, wanted 0.02" % x.std())
+
+
 round_trip()
+random_models()
 for part in (block_types, architectures, stories):
     if CORPUS:
         part()

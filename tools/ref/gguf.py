@@ -12,11 +12,11 @@ MAGIC = b"GGUF"
 ALIGNMENT = 32
 
 # name: (id, elements per block, bytes per block)
-TYPES = {"F32": (0, 1, 4), "F16": (1, 1, 2), "Q4_0": (2, 32, 18), "Q8_0": (8, 32, 34), "Q4_K": (12, 256, 144), "Q6_K": (14, 256, 210),
+TYPES = {"F32": (0, 1, 4), "F16": (1, 1, 2), "Q4_0": (2, 32, 18), "Q5_0": (6, 32, 22), "Q8_0": (8, 32, 34), "Q4_K": (12, 256, 144), "Q6_K": (14, 256, 210),
          "BF16": (30, 1, 2), "MXFP4": (39, 32, 17)}
 NAME_OF = {v[0]: k for k, v in TYPES.items()}
 # general.file_type, as llama.cpp numbers it
-FILE_TYPE = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 7, "Q4_K": 15, "Q6_K": 18, "BF16": 32, "MXFP4": 38}
+FILE_TYPE = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 7, "Q5_0": 8, "Q4_K": 15, "Q6_K": 18, "BF16": 32, "MXFP4": 38}
 
 FP4 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
 
@@ -68,6 +68,15 @@ def q4_0(x):
     d = top / np.float32(-8)
     q = np.clip(np.floor(b / safe(d) + np.float32(8.5)), 0, 15).astype(np.uint8)
     return pack(half(d), q[:, :16] | q[:, 16:] << 4)
+
+
+def q5_0(x):
+    b = blocks_of(x, 32)
+    top = np.take_along_axis(b, np.abs(b).argmax(1)[:, None], 1)
+    d = top / np.float32(-16)
+    q = np.clip(np.floor(b / safe(d) + np.float32(16.5)), 0, 31).astype(np.uint8)
+    low = q & 15
+    return pack(half(d), np.packbits(q >> 4, axis=1, bitorder="little"), low[:, :16] | low[:, 16:] << 4)
 
 
 def fp4_codes(m):
@@ -135,7 +144,7 @@ def encode(x, kind):
         return np.ascontiguousarray(x, np.float16).tobytes()
     if kind == "BF16":
         return to_bf16(x).tobytes()
-    return {"Q8_0": q8_0, "Q4_0": q4_0, "MXFP4": mxfp4, "Q4_K": q4_k, "Q6_K": q6_k}[kind](x)
+    return {"Q8_0": q8_0, "Q4_0": q4_0, "Q5_0": q5_0, "MXFP4": mxfp4, "Q4_K": q4_k, "Q6_K": q6_k}[kind](x)
 
 
 # ── blocks to values (float32, in ggml's order of operations) ────────────
@@ -161,6 +170,9 @@ def decode(data, kind):
         out = f16_at(r, 0) * r[:, 2:].view(np.int8)
     elif kind == "Q4_0":
         out = (nibbles(r[:, 2:]).astype(np.float32) - 8) * f16_at(r, 0)
+    elif kind == "Q5_0":
+        high = np.unpackbits(r[:, 2:6], axis=1, bitorder="little")
+        out = ((nibbles(r[:, 6:]) | high << 4).astype(np.float32) - 16) * f16_at(r, 0)
     elif kind == "MXFP4":
         out = FP4[nibbles(r[:, 1:])] * np.exp2(r[:, :1].astype(np.float32) - 127).astype(np.float32)
     elif kind == "Q4_K":

@@ -9,21 +9,27 @@
 #include "base/json.h"
 #include "base/str.h"
 
-typedef enum chat_role { CHAT_SYSTEM, CHAT_DEVELOPER, CHAT_USER, CHAT_ASSISTANT, CHAT_TOOL } chat_role;
+typedef enum chat_role {
+    CHAT_SYSTEM,
+    CHAT_DEVELOPER,
+    CHAT_USER,
+    CHAT_ASSISTANT,
+    CHAT_TOOL
+} chat_role;
 
 typedef struct chat_call {
-    str id;        /* "call_…" */
+    str id; /* "call_…" */
     str name;
     str arguments; /* the JSON text as the model or the client wrote it */
 } chat_call;
 
 typedef struct chat_message {
     chat_role role;
-    str content;        /* text parts joined; empty when has_content is false */
-    bool has_content;   /* false = null (an assistant message of calls only) */
-    str reasoning;      /* analysis of an assistant message, when the client sent it back */
-    str name;           /* participant or function name; may be empty */
-    str call_id;        /* CHAT_TOOL: which call this answers */
+    str content;      /* text parts joined; empty when has_content is false */
+    bool has_content; /* false = null (an assistant message of calls only) */
+    str reasoning;    /* analysis of an assistant message, when the client sent it back */
+    str name;         /* participant or function name; may be empty */
+    str call_id;      /* CHAT_TOOL: which call this answers */
     const chat_call *calls;
     size_t n_calls;
 } chat_message;

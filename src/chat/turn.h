@@ -41,18 +41,18 @@ typedef struct turn_request {
     const chat_input *chat; /* a conversation */
     const int32_t *ids;     /* raw ids (n_ids > 0) */
     size_t n_ids;
-    str text;               /* raw text; BOS as the file asks; special tokens parsed */
+    str text; /* raw text; BOS as the file asks; special tokens parsed */
     bool has_text;
 
     sample_params sampling;
-    int64_t max_tokens;      /* −1 = until the window's door says: max_context − prompt, see docs */
-    const str *stops;        /* stop strings; apply to the final answer (chat) or the text (raw) */
+    int64_t max_tokens; /* −1 = until the window's door says: max_context − prompt, see docs */
+    const str *stops;   /* stop strings; apply to the final answer (chat) or the text (raw) */
     size_t n_stops;
     const int32_t *stop_ids;
     size_t n_stop_ids;
     bool ignore_end;
-    int32_t score_prompt;    /* as engine_request */
-    bool echo_special;       /* raw: show special tokens in the text */
+    int32_t score_prompt; /* as engine_request */
+    bool echo_special;    /* raw: show special tokens in the text */
     int64_t deadline_ns;
     int64_t max_kv_size;
     void (*wake)(void *ctx);
@@ -70,7 +70,13 @@ typedef enum turn_event_kind {
     TURN_END,          /* exactly once, last */
 } turn_event_kind;
 
-typedef enum turn_finish { TURN_STOP, TURN_LENGTH, TURN_TOOL_CALLS, TURN_CANCELLED, TURN_FAILED } turn_finish;
+typedef enum turn_finish {
+    TURN_STOP,
+    TURN_LENGTH,
+    TURN_TOOL_CALLS,
+    TURN_CANCELLED,
+    TURN_FAILED
+} turn_finish;
 
 typedef struct turn_usage {
     int64_t n_prompt, n_cached, n_completion, n_reasoning; /* tokens */
@@ -80,17 +86,17 @@ typedef struct turn_usage {
 
 typedef struct turn_event {
     turn_event_kind kind;
-    str text;                /* borrowed until the next turn_poll */
-    int64_t index;           /* TOKEN, PROMPT_TOKEN: its index */
+    str text;      /* borrowed until the next turn_poll */
+    int64_t index; /* TOKEN, PROMPT_TOKEN: its index */
     const sample_result *token;
-    str piece;               /* TOKEN, PROMPT_TOKEN: its own bytes */
+    str piece; /* TOKEN, PROMPT_TOKEN: its own bytes */
     int call_index;
     str call_id;
-    turn_finish finish;      /* END */
-    str stop_string;         /* END: the stop string that hit, empty otherwise */
-    turn_usage usage;        /* END */
-    const error *err;        /* END with TURN_FAILED */
-    const char *diagnostic;  /* END: what the parser found odd, or NULL. Never an error */
+    turn_finish finish;     /* END */
+    str stop_string;        /* END: the stop string that hit, empty otherwise */
+    turn_usage usage;       /* END */
+    const error *err;       /* END with TURN_FAILED */
+    const char *diagnostic; /* END: what the parser found odd, or NULL. Never an error */
 } turn_event;
 
 /* NULL with ERR_TEMPLATE, ERR_CONTEXT_LENGTH, ERR_RATE_LIMIT, … Everything borrowed in r may go once

@@ -49,19 +49,18 @@ bool harmony_next(harmony_parser *p, harmony_event *e) {
 
 static void begin_message(harmony_parser *p) {
     p->state = HARMONY_IN_CONTENT;
-    p->content = (scrub){0};
     emit(p, HARMONY_BEGIN, 0, HARMONY_END_CUT);
 }
 
 static void add_content(harmony_parser *p, str bytes) {
     size_t at = p->text.len;
-    scrub_push(&p->content, bytes, &p->text);
+    scrub_push(&p->scrub, bytes, &p->text);
     if (p->text.len > at) emit(p, HARMONY_TEXT, at, HARMONY_END_CUT);
 }
 
 static void end_message(harmony_parser *p, harmony_end_kind kind) {
     size_t at = p->text.len;
-    scrub_flush(&p->content, &p->text);
+    scrub_flush(&p->scrub, &p->text);
     if (p->text.len > at) emit(p, HARMONY_TEXT, at, HARMONY_END_CUT);
     emit(p, HARMONY_END, 0, kind);
     p->state = HARMONY_OUTSIDE;
@@ -70,6 +69,7 @@ static void end_message(harmony_parser *p, harmony_end_kind kind) {
 /* ── Headers ── */
 
 static void begin_section(harmony_parser *p, int section) {
+    scrub_flush(&p->scrub, &p->header_text[p->section]);
     p->section = section;
     p->has_section[section] = true;
     buf_clear(&p->header_text[section]);
@@ -78,6 +78,7 @@ static void begin_section(harmony_parser *p, int section) {
 static void begin_header(harmony_parser *p, bool explicit_role) {
     p->state = HARMONY_IN_HEADER;
     p->explicit_role = explicit_role;
+    p->scrub = (scrub){0};
     for (int i = 0; i < 3; i++) {
         p->has_section[i] = false;
         buf_clear(&p->header_text[i]);
@@ -96,6 +97,7 @@ static bool is_space(char c) {
 
 static str next_word(str *rest) {
     size_t i = 0, j;
+    if (!rest->len) return (str){0};
     while (i < rest->len && is_space(rest->ptr[i])) i++;
     for (j = i; j < rest->len && !is_space(rest->ptr[j]);) j++;
     str word = str_make(rest->ptr + i, j - i);
@@ -146,6 +148,7 @@ static str make_type(harmony_parser *p, str word) {
 
 /* <|message|> came: reads the header. */
 static void parse_header(harmony_parser *p) {
+    scrub_flush(&p->scrub, &p->header_text[p->section]);
     harmony_header *h = &p->header;
     *h = (harmony_header){.role = CHAT_ASSISTANT};
     str words[MAX_WORDS];
@@ -203,14 +206,14 @@ static void recover_message(harmony_parser *p, harmony_end_kind kind) {
     *h = (harmony_header){.role = CHAT_ASSISTANT};
     bool any = false, wrote = false;
     size_t at = p->text.len;
-    scrub content = {0};
     p->state = HARMONY_OUTSIDE;
     for (int s = 0; s < 3; s++) {
         if (!p->has_section[s]) continue;
         str rest = buf_str(&p->header_text[s]), before = rest, word = next_word(&rest);
         if (s == AFTER_START && !parse_role(word, h)) rest = before;
         if (s == AFTER_CHANNEL) h->channel = word;
-        if (s == AFTER_CONSTRAIN) {
+        if (s == AFTER_CONSTRAIN) h->content_type = make_type(p, (str){0});
+        if (s == AFTER_CONSTRAIN && word.len) {
             /* "json{…": the type is the name at the front, wherever the word ends. */
             size_t n = 0;
             while (n < word.len && (word.ptr[n] == '_' || (unsigned char)(word.ptr[n] - '0') < 10 ||
@@ -226,8 +229,8 @@ static void recover_message(harmony_parser *p, harmony_end_kind kind) {
         rest = str_trim(before);
         any |= s != AFTER_START || h->recipient.len > 0;
         if (!rest.len) continue;
-        if (wrote) scrub_push(&content, STR(" "), &p->text);
-        scrub_push(&content, rest, &p->text);
+        if (wrote) buf_append_char(&p->text, ' ');
+        buf_append_str(&p->text, rest);
         wrote = true;
     }
     if (!any && !wrote) {
@@ -236,7 +239,6 @@ static void recover_message(harmony_parser *p, harmony_end_kind kind) {
     }
     if (!odd(p, "A message has no <|message|> marker.")) return;
     begin_message(p);
-    p->content = content;
     if (p->text.len > at) emit(p, HARMONY_TEXT, at, HARMONY_END_CUT);
 }
 
@@ -257,8 +259,7 @@ static void header_token(harmony_parser *p, int32_t id) {
         buf *b = &p->header_text[p->section];
         str piece = tok_piece(h->t, id);
         if (!piece.len) odd(p, "The model produced an id that is no token.");
-        buf_append_str(b, piece);
-        p->failed |= b->failed;
+        scrub_push(&p->scrub, piece, b);
         if (p->header_text[0].len + p->header_text[1].len + p->header_text[2].len >
             HARMONY_MAX_HEADER)
             recover_message(p, HARMONY_END_CUT);
@@ -286,7 +287,10 @@ static void content_token(harmony_parser *p, int32_t id) {
 
 /* <|start|> or an end: whatever is open is over. */
 static void close_open(harmony_parser *p, harmony_end_kind kind) {
-    if (p->state == HARMONY_IN_HEADER) recover_message(p, kind);
+    if (p->state == HARMONY_IN_HEADER) {
+        scrub_flush(&p->scrub, &p->header_text[p->section]);
+        recover_message(p, kind);
+    }
     if (p->stopped) return;
     if (p->state == HARMONY_IN_CONTENT) end_message(p, kind);
     p->state = HARMONY_OUTSIDE;

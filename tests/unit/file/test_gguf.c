@@ -29,6 +29,10 @@ static void test_values(void **state) {
     gguf_put_i32(&g, "i32", INT32_MIN);
     gguf_put_u64(&g, "u64", UINT64_MAX);
     gguf_put_i64(&g, "i64", INT64_MIN);
+    gguf_put_i64(&g, "exact", -(1ll << 53));
+    gguf_put_i64(&g, "inexact", -(1ll << 53) - 1);
+    gguf_put_u64(&g, "uexact", 1ull << 53);
+    gguf_put_u64(&g, "uinexact", (1ull << 53) + 1);
     gguf_put_f32(&g, "f32", 0.1f);
     gguf_put_f64(&g, "f64", 0.1);
     gguf_put_bool(&g, "yes", true);
@@ -45,7 +49,7 @@ static void test_values(void **state) {
     file *f = open_built(&g, &image, &err);
     assert_string_equal(err.message, "");
     assert_non_null(f);
-    assert_int_equal(file_n_values(f), 19);
+    assert_int_equal(file_n_values(f), 23);
     assert_int_equal(file_version(f), 3);
     assert_string_equal(file_get_path(f), "built");
 
@@ -64,6 +68,10 @@ static void test_values(void **state) {
         {"i32", 0, 1, 1, 0, INT32_MIN, INT32_MIN},
         {"u64", 1, 0, 0, UINT64_MAX, 0, 0},
         {"i64", 0, 1, 0, 0, INT64_MIN, 0},
+        {"exact", 0, 1, 1, 0, -(1ll << 53), -0x1p53},
+        {"inexact", 0, 1, 0, 0, -(1ll << 53) - 1, 0},
+        {"uexact", 1, 1, 1, 1ull << 53, 1ll << 53, 0x1p53},
+        {"uinexact", 1, 1, 0, (1ull << 53) + 1, (1ll << 53) + 1, 0},
         {"f32", 0, 0, 1, 0, 0, (double)0.1f},
         {"f64", 0, 0, 1, 0, 0, 0.1},
         {"yes", 0, 0, 0, 0, 0, 0},
@@ -115,7 +123,7 @@ static void test_values(void **state) {
     v = file_find_value(f, STR("u8"));
     assert_true(v && v->n == 1 && v->type == FILE_U8 && file_item_u64(f, v, 0, &u) && u == 255);
     assert_null(file_find_value(f, STR("u")));
-    assert_null(file_get_value(f, 19));
+    assert_null(file_get_value(f, 23));
     for (size_t k = 0; k < file_n_values(f); k++)
         assert_ptr_equal(file_find_value(f, file_get_value(f, k)->key), file_get_value(f, k));
     file_close(f);
@@ -149,6 +157,27 @@ static void test_tensors(void **state) {
     assert_ptr_equal((const char *)t->data, image.ptr + t->offset);
     assert_null(file_find_tensor(f, STR("d")));
     assert_null(file_get_tensor(f, 3));
+    file_close(f);
+    buf_deinit(&image);
+    gguf_builder_deinit(&g);
+}
+
+/* Files need not list tensors in the order of their bytes, nor leave none between. */
+static void test_any_order(void **state) {
+    (void)state;
+    gguf_builder g;
+    gguf_builder_init(&g);
+    gguf_put_tensor_info(&g, STR("last"), DTYPE_I8, 1, (uint64_t[]){32}, 128);
+    gguf_put_tensor_info(&g, STR("first"), DTYPE_I8, 1, (uint64_t[]){33}, 0);
+    gguf_put_tensor_info(&g, STR("middle"), DTYPE_I8, 1, (uint64_t[]){64}, 64);
+    gguf_put_data(&g, NULL, 160);
+    buf image = {0};
+    error err = {0};
+    file *f = open_built(&g, &image, &err);
+    assert_string_equal(err.message, "");
+    const char *base = file_find_tensor(f, STR("first"))->data;
+    assert_ptr_equal(file_find_tensor(f, STR("last"))->data, base + 128);
+    assert_ptr_equal(file_find_tensor(f, STR("middle"))->data, base + 64);
     file_close(f);
     buf_deinit(&image);
     gguf_builder_deinit(&g);
@@ -192,6 +221,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_tensors),
+        cmocka_unit_test(test_any_order),
         cmocka_unit_test(test_corpus),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

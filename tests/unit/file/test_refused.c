@@ -66,6 +66,7 @@ static void refuse(build_fn *build, const char *part) {
     X(too_many_values, g->n_values = 1ull << 40, "1099511627776 metadata keys") \
     X(too_many_tensors, g->n_tensors = UINT64_MAX, "18446744073709551615 tensors") \
     X(values_missing, g->n_values = 3, "42 bytes more") \
+    X(one_byte_missing, g->n_values = 1; zeros(&g->values, 13), "need at least 1 bytes more") \
     X(tensors_missing, g->n_tensors = 2, "66 bytes more") \
     X(key_empty, gguf_put_key(g, STR(""), FILE_U8); zeros(&g->values, 8), "metadata key 0 at byte 24 is empty") \
     X(key_control, gguf_put_key(g, STR("a\nb"), FILE_U8); buf_append_char(&g->values, 0), "not printable text: \"a?b\"") \
@@ -110,7 +111,7 @@ static void refuse(build_fn *build, const char *part) {
     X(far_beyond, F32_AT(g, "t", 1ull << 60); zeros(&g->data, 64), "bytes are missing") \
     X(offset_wraps, F32_AT(g, "t", UINT64_MAX - 31); zeros(&g->data, 64), "beyond anything a file can hold") \
     X(overlap, F32_AT(g, "a", 0); F32_AT(g, "b", 0); zeros(&g->data, 64), "overlap") \
-    X(overlap_unsorted, F32_AT(g, "a", 64); F32_AT(g, "b", 0); F32_AT(g, "c", 64); zeros(&g->data, 128), "overlap at byte") \
+    X(overlap_unsorted, F32_AT(g, "a", 64); F32_AT(g, "b", 0); F32_AT(g, "c", 64); zeros(&g->data, 128), "Tensors a and c overlap at byte") \
     X(overlap_inside, gguf_put_tensor_info(g, STR("big"), DTYPE_F32, 1, DIMS(64), 0); F32_AT(g, "small", 128); zeros(&g->data, 256), "Tensors big and small overlap") \
     X(split_memory, gguf_put_u16(g, "split.count", 3); gguf_put_u16(g, "split.no", 1), "part 2 of a model split into 3") \
     X(split_no_missing, gguf_put_u16(g, "split.count", 3), "split.no is not an integer below split.count") \

@@ -45,8 +45,10 @@ typedef struct turn_request {
     bool has_text;
 
     sample_params sampling;
-    int64_t max_tokens; /* −1 = until the window's door says: max_context − prompt, see docs */
-    const str *stops;   /* stop strings; apply to the final answer (chat) or the text (raw) */
+    /* −1: what is left of max_context_tokens where max_kv_size holds all of it; no limit where the
+     * window is narrower and slides. */
+    int64_t max_tokens;
+    const str *stops; /* stop strings; apply to the final answer (chat) or the text (raw) */
     size_t n_stops;
     const int32_t *stop_ids;
     size_t n_stop_ids;
@@ -79,7 +81,8 @@ typedef enum turn_finish {
 } turn_finish;
 
 typedef struct turn_usage {
-    int64_t n_prompt, n_cached, n_completion, n_reasoning; /* tokens */
+    int64_t n_prompt, n_cached, n_completion; /* tokens */
+    int64_t n_reasoning;                      /* of n_completion, markers of the reasoning included */
     int64_t queue_ns, prefill_ns, decode_ns;
     int64_t kv_rows;
 } turn_usage;
@@ -100,7 +103,8 @@ typedef struct turn_event {
 } turn_event;
 
 /* NULL with ERR_TEMPLATE, ERR_CONTEXT_LENGTH, ERR_RATE_LIMIT, … Everything borrowed in r may go once
- * this returned. */
+ * this returned. Counts and ids end with the token that ended the turn: what the engine sampled
+ * beyond a stop string is not seen. */
 turn *turn_start(chat *c, const turn_request *r, error *err);
 /* The prompt as sent; valid from turn_start on. */
 const int32_t *turn_prompt_ids(const turn *t, size_t *n);

@@ -180,10 +180,13 @@ typedef struct dev_moe {
     int32_t *first;      /* [n_experts + 1]: slots of expert e are [first[e], first[e+1]) */
     int32_t *active;     /* [n_experts]: experts with slots */
     dev_acts in, hidden; /* [n_slots] rows */
+    dev_acts rest;       /* [n_slots] Q8 rows: what quantising `hidden` lost */
     float *y;            /* [n_slots][n_out of down] */
 } dev_moe;
 
-/* x[r] += Σ weight·expert(acts[r]) in rank order. */
+/* x[r] += Σ weight·expert(acts[r]) in rank order. Gated products have outliers, which cost the others
+ * of their block precision, and the sum decides where the next router sends a row: so what int8
+ * lost of them goes through the down matrix as well, while its rows are in the cache. */
 void dev_run_moe(const dev *d, const dev_moe *m, int64_t n_rows, const dev_acts *acts, float *x);
 
 #endif

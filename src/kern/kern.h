@@ -116,6 +116,8 @@ bool kern_can_pack(const kern *k, dtype type);
  * (slower; serves parity tests). */
 kern_act_type kern_act_for(dtype type);
 size_t kern_act_bytes(kern_act_type type, int64_t n_in); /* one row, rounded up to 64 */
+/* x −= what the KERN_ACT_Q8 row stands for: leaves what quantising it lost. */
+void kern_act_subtract(int64_t n, const void *q8, float *x);
 /* Bytes of a packed matrix, rows padded to pack_rows; 0 when it cannot be packed. */
 size_t kern_pack_bytes(const kern *k, dtype type, int64_t n_out, int64_t n_in);
 /* Packs output rows [out_begin,out_end) (out_begin a multiple of pack_rows) of `rows` (file layout,

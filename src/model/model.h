@@ -46,6 +46,7 @@ typedef struct model_options {
     pool *pool;       /* used while loading (repacking) and by forward; NULL = this thread alone */
     bool f32_acts;    /* activations stay float: slow, for parity tests */
     bool no_repack;   /* compute from the file's own rows (KERN_ROWS) */
+    bool no_rope_scaling; /* ignore the file's rope.scaling.* keys, for parity tests */
     /* Called now and then while loading, on the calling thread; returning false cancels
      * (ERR_CANCELLED). May be NULL. */
     bool (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);

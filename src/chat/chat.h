@@ -52,7 +52,8 @@ typedef struct chat_input {
     str model_identity;    /* harmony system identity; empty = the family's default */
     str knowledge_cutoff;  /* "2024-06"; empty = the family's default */
     int64_t now;           /* Unix seconds: "Current date" and strftime_now (UTC) */
-    json_t *template_args; /* extra variables for a Jinja template, borrowed, or NULL */
+    json_t *template_args; /* extra variables for a Jinja template, borrowed, or NULL; harmony takes
+                              "builtin_tools": ["browser", "python"] from it */
 } chat_input;
 
 #endif

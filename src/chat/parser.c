@@ -41,6 +41,7 @@ void parser_free(parser *p) {
 }
 
 static void begin(parser *p) {
+    p->failed |= p->text.failed; /* clearing forgets it */
     p->n_queue = p->at_queue = 0;
     buf_clear(&p->text);
 }

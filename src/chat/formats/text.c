@@ -12,7 +12,8 @@ static const parser_tags TAGS[] = {
 
 const parser_tags *parser_find_tags(str source) {
     for (size_t i = 0; i < sizeof TAGS / sizeof *TAGS; i++)
-        if (str_find(source, TAGS[i].close, 0) >= 0) return &TAGS[i];
+        if (str_find(source, TAGS[i].open, 0) >= 0 || str_find(source, TAGS[i].close, 0) >= 0)
+            return &TAGS[i];
     return NULL;
 }
 

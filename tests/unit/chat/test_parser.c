@@ -5,7 +5,10 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/hash.h"
 #include "chat/parser.h"
@@ -201,12 +204,58 @@ static void test_random(void **state) {
     tok_unref(t);
 }
 
+/* llama.cpp's cases with reasoning and no calls, of every family that uses our tags. */
+static void test_corpus(void **state) {
+    (void)state;
+    const char *corpus = getenv("ORIEL_CORPUS");
+    if (!corpus) skip();
+    static const char *const NONE[] = {"<|im_end|>"};
+    char path[1000];
+    buf text = {0};
+    snprintf(path, sizeof path, "%s/tools/llamacpp_chat_cases.json", corpus);
+    int fd = open(path, O_RDONLY);
+    if (fd < 0 || !buf_read_fd(&text, fd)) fail_msg("%s cannot be read", path);
+    close(fd);
+    json_t *rows = json_parse(buf_str(&text), NULL);
+    tok *t = tiny_vocab_new(NONE, 1, -1, TINY_SPECIAL);
+    int n = 0;
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const json_t *row = json_array_get(rows, i), *expect = json_object_get(row, "expect");
+        str input = json_str(json_object_get(row, "input"));
+        str before = str_trim(json_str(json_object_get(row, "generation_prompt")));
+        const parser_tags *tags = parser_find_tags(input);
+        if (!tags || str_is(json_str(json_object_get(row, "reasoning_format")), "none") ||
+            json_array_size(json_object_get(row, "tools")) ||
+            json_array_size(json_object_get(expect, "tool_calls")) ||
+            json_is_true(json_object_get(row, "is_partial")) ||
+            json_str(json_object_get(row, "json_schema")).len)
+            continue;
+        bool inside = str_ends(before, tags->open);
+        if (!inside && str_find(before, tags->open, 0) >= 0)
+            continue; /* goes on with a given beginning */
+        /* This family alone keeps the white space before the tag. */
+        if (str_is(json_str(json_object_get(row, "format")), "deepseek-v3.1")) continue;
+        str reasoning = json_str(json_object_get(expect, "reasoning_content"));
+        buf want = {0};
+        if (reasoning.len) buf_printf(&want, "[%.*s]", STR_ARG(reasoning));
+        buf_append_str(&want, json_str(json_object_get(expect, "content")));
+        check(&(parser_options){.t = t, .tags = tags, .inside = inside},
+              json_string_value(json_object_get(row, "input")), want.ptr);
+        buf_deinit(&want);
+        n++;
+    }
+    print_message("%d cases\n", n);
+    assert_true(n >= 15);
+    tok_unref(t);
+    json_decref(rows);
+    buf_deinit(&text);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_think),
-        cmocka_unit_test(test_plain),
-        cmocka_unit_test(test_harmony),
-        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_think),   cmocka_unit_test(test_plain),
+        cmocka_unit_test(test_harmony), cmocka_unit_test(test_random),
+        cmocka_unit_test(test_corpus),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,214 @@
+/* A loaded model's way of talking: which family it is, and messages → prompt.
+ * harmony vocabularies are rendered natively; every other model by the Jinja
+ * template of its file, whose own words alone may become special tokens.
+ */
+#include "chat/chat_impl.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static bool is_out_of_memory(error *err) {
+    return error_set(err, ERR_NO_MEMORY, NULL, "There is not enough memory for the prompt.");
+}
+
+static bool contains(str text, const char *what) {
+    return str_find(text, str_from(what), 0) >= 0;
+}
+
+chat *chat_new(engine *e, const chat_options *o, error *err) {
+    chat *c = calloc(1, sizeof *c);
+    if (!c) {
+        error_set(err, ERR_NO_MEMORY, NULL, "There is not enough memory for the chat.");
+        return NULL;
+    }
+    c->e = e;
+    c->t = engine_get_tok(e);
+    c->is_harmony = c->t && harmony_init(&c->harmony, c->t);
+    bool is_own = o && o->template_override.len;
+    str source = is_own ? o->template_override : engine_get_meta(e)->chat_template;
+    if (c->t && source.len && (is_own || !c->is_harmony)) {
+        c->template = jinja_parse(source, is_own ? err : &c->template_error);
+        c->tags = parser_find_tags(source);
+        c->knows_developer = contains(source, "developer");
+        /* DeepSeek's way; the families that write .content check it and then stop at null elsewhere. */
+        c->asks_for_null = contains(source, "['content'] is not none");
+    }
+    if (o && o->debug_dir) c->debug_dir = str_dup(str_from(o->debug_dir));
+    if ((is_own && !c->template && c->t) || (o && o->debug_dir && !c->debug_dir)) {
+        error_set(err, ERR_NO_MEMORY, NULL, "There is not enough memory for the chat.");
+        chat_free(c);
+        return NULL;
+    }
+    return c;
+}
+
+void chat_free(chat *c) {
+    if (!c) return;
+    jinja_free(c->template);
+    free(c->debug_dir);
+    free(c);
+}
+
+engine *chat_get_engine(const chat *c) {
+    return c->e;
+}
+bool chat_is_harmony(const chat *c) {
+    return c->is_harmony;
+}
+bool chat_can_chat(const chat *c) {
+    return c->template || c->is_harmony;
+}
+
+/* ── Messages in the shape templates expect ── */
+
+/* A JSON value under construction, which fails stickily: a context that lost a message because
+ * memory ran out would be a different conversation. */
+typedef struct context {
+    const chat *c;
+    bool failed;
+} context;
+
+static void set(context *x, json_t *object, const char *key, json_t *v) {
+    x->failed |= json_object_set_new(object, key, v) != 0;
+}
+
+static void append(context *x, json_t *array, json_t *v) {
+    x->failed |= json_array_append_new(array, v) != 0;
+}
+
+/* Templates work on text; bytes that are none become U+FFFD. */
+static json_t *make_text(str s) {
+    if (utf8_is_valid(s)) return json_stringn(s.ptr ? s.ptr : "", s.len);
+    buf clean = {0};
+    scrub scrubber = {0};
+    scrub_push(&scrubber, s, &clean);
+    scrub_flush(&scrubber, &clean);
+    json_t *v = clean.failed ? NULL : json_stringn(clean.ptr, clean.len);
+    buf_deinit(&clean);
+    return v;
+}
+
+static void set_text(context *x, json_t *object, const char *key, str s) {
+    set(x, object, key, make_text(s));
+}
+
+/* Templates write arguments out themselves, so they get the value; text that is no object stays text. */
+static json_t *make_arguments(context *x, str text) {
+    error err = {0};
+    json_t *v = json_parse(text, &err);
+    x->failed |= err.code == ERR_NO_MEMORY;
+    if (json_is_object(v)) return v;
+    json_decref(v);
+    return make_text(text);
+}
+
+static json_t *make_calls(context *x, const chat_message *m) {
+    json_t *calls = json_array();
+    for (size_t i = 0; i < m->n_calls; i++) {
+        json_t *call = json_object(), *function = json_object();
+        set_text(x, call, "id", m->calls[i].id);
+        set(x, call, "type", json_string("function"));
+        set_text(x, function, "name", m->calls[i].name);
+        set(x, function, "arguments", make_arguments(x, m->calls[i].arguments));
+        set(x, call, "function", function);
+        append(x, calls, call);
+    }
+    return calls;
+}
+
+static json_t *make_message(context *x, const chat_message *m) {
+    static const char *const ROLES[] = {"system", "developer", "user", "assistant", "tool"};
+    json_t *v = json_object();
+    bool as_system = m->role == CHAT_DEVELOPER && !x->c->knows_developer;
+    set(x, v, "role", json_string(as_system ? "system" : ROLES[m->role]));
+    /* Empty rather than null, at which half of all templates print "None" or stop, unless the
+     * template asks for null to know a message of calls only. */
+    if (m->n_calls && !m->has_content && x->c->asks_for_null)
+        set(x, v, "content", json_null());
+    else
+        set_text(x, v, "content", m->content);
+    if (m->reasoning.len) set_text(x, v, "reasoning_content", m->reasoning);
+    if (m->name.len) set_text(x, v, "name", m->name);
+    if (m->call_id.len) set_text(x, v, "tool_call_id", m->call_id);
+    if (m->n_calls) set(x, v, "tool_calls", make_calls(x, m));
+    return v;
+}
+
+static json_t *make_tools(context *x, const chat_input *in) {
+    json_t *tools = json_array();
+    for (size_t i = 0; i < in->n_tools; i++) {
+        const chat_tool *t = &in->tools[i];
+        json_t *tool = json_object(), *function = json_object();
+        set(x, tool, "type", json_string("function"));
+        set_text(x, function, "name", t->name);
+        set_text(x, function, "description", t->description);
+        set(x, function, "parameters",
+            t->parameters ? json_incref(t->parameters)
+                          : json_pack("{s:s, s:{}}", "type", "object", "properties"));
+        set(x, tool, "function", function);
+        append(x, tools, tool);
+    }
+    return tools;
+}
+
+static str special_text(const tok *t, int32_t id) {
+    return id < 0 ? (str){0} : tok_piece(t, id);
+}
+
+static json_t *make_context(context *x, const chat_input *in) {
+    const tok *t = x->c->t;
+    json_t *v = json_object(), *messages = json_array();
+    for (size_t i = 0; i < in->n_messages; i++)
+        append(x, messages, make_message(x, &in->messages[i]));
+    set(x, v, "messages", messages);
+    if (in->n_tools && in->tool_choice != CHAT_TOOLS_NONE) set(x, v, "tools", make_tools(x, in));
+    set(x, v, "add_generation_prompt", json_true());
+    set_text(x, v, "bos_token", special_text(t, tok_bos(t)));
+    set_text(x, v, "eos_token", special_text(t, tok_eos(t)));
+    if (in->reasoning_effort.len) set_text(x, v, "reasoning_effort", in->reasoning_effort);
+    if (in->model_identity.len) set_text(x, v, "model_identity", in->model_identity);
+    if (in->template_args) x->failed |= json_object_update_missing(v, in->template_args) != 0;
+    return v;
+}
+
+/* ── Prompt ── */
+
+static bool render_template(const chat *c, const chat_input *in, tok_ids *ids, buf *text,
+                            error *err) {
+    static const char *const TRUSTED[] = {"bos_token", "eos_token", "messages[].role"};
+    jinja_opts opts = {.now_unix_s = in->now, .trusted = TRUSTED, .n_trusted = 3};
+    jinja_output out = {0};
+    context x = {.c = c};
+    json_t *variables = make_context(&x, in);
+    bool ok =
+        x.failed ? is_out_of_memory(err) : jinja_render(c->template, variables, &opts, &out, err);
+    json_decref(variables);
+    if (ok && ids) {
+        /* A template that leaves BOS to the tokenizer gets it; one that writes it is not doubled. */
+        str bos = special_text(c->t, tok_bos(c->t));
+        bool has_bos = !bos.len || str_starts(buf_str(&out.text), bos);
+        tok_encode_opts how = {
+            .add_bos = tok_adds_bos(c->t) && !has_bos,
+            .parse_special = true,
+            .trusted = out.trusted ? out.trusted : &(tok_span){0, 0},
+            .n_trusted = out.n_trusted,
+        };
+        ok = tok_encode(c->t, buf_str(&out.text), how, ids, err);
+    }
+    if (ok && text) buf_append_str(text, buf_str(&out.text));
+    jinja_output_deinit(&out);
+    if (ok && ((ids && ids->failed) || (text && text->failed))) ok = is_out_of_memory(err);
+    return ok;
+}
+
+bool chat_render(const chat *c, const chat_input *in, tok_ids *ids, buf *text, error *err) {
+    if (c->template) return render_template(c, in, ids, text, err);
+    if (c->is_harmony) return harmony_render_chat(&c->harmony, in, ids, text, err);
+    if (error_is_set(&c->template_error))
+        return error_set(err, ERR_UNSUPPORTED_VALUE, NULL,
+                         "This model's chat template cannot be used: %s",
+                         c->template_error.message);
+    return error_set(
+        err, ERR_UNSUPPORTED_VALUE, NULL,
+        "This model's file has no chat template, so it cannot chat; raw prompts work.");
+}

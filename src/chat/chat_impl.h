@@ -1,0 +1,51 @@
+/* Inside the chat room: what a chat holds, and the --debug files of a turn. */
+#ifndef CHAT_CHAT_IMPL_H
+#define CHAT_CHAT_IMPL_H
+
+#include <stdatomic.h>
+
+#include "chat/harmony.h"
+#include "chat/jinja.h"
+#include "chat/parser.h"
+#include "chat/turn.h"
+
+struct chat {
+    engine *e; /* borrowed */
+    tok *t;    /* the engine's; NULL for a model without a vocabulary: raw ids only */
+    bool is_harmony;
+    harmony harmony;
+    jinja *template;         /* the file's or the override; NULL = harmony, or cannot chat */
+    error template_error;    /* why the file's could not be parsed */
+    const parser_tags *tags; /* reasoning in the template's family, or NULL */
+    bool knows_developer;    /* the template speaks of that role … */
+    bool asks_for_null;      /* … and tests content for being none */
+    char *debug_dir;
+    atomic_int debug_number; /* a number known to be taken: where to look for the next */
+};
+
+/* ── --debug DIR ──
+ * NNNN-prompt.txt at the start, -ids.json, -raw.txt and -parse.json at the end; NNNN counts up from
+ * what the directory holds. What cannot be written is a log line, never an error of the turn. */
+typedef struct turn_debug {
+    buf reasoning, content;
+    buf calls;    /* JSON: objects separated by commas … */
+    bool in_call; /* … the last one still open */
+    int number;   /* 0 = nothing was written */
+} turn_debug;
+
+typedef struct turn_debug_result {
+    const tok *t;
+    const int32_t *prompt, *tokens;
+    size_t n_prompt, n_tokens;
+    const char *finish;
+    str stop_string;
+    const char *diagnostic;
+    const error *err;
+} turn_debug_result;
+
+void turn_debug_begin(turn_debug *d, chat *c, str prompt);
+void turn_debug_event(turn_debug *d, const turn_event *e);
+void turn_debug_end(turn_debug *d, const char *dir, const turn_debug_result *r);
+void turn_debug_deinit(turn_debug *d);
+
+#endif

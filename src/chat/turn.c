@@ -1,0 +1,371 @@
+/* The turn: a request becomes a prompt, the engine's tokens become events.
+ * Everything happens on the reader's thread, in turn_poll: take what the engine
+ * has, push it through the family's parser, the answer through the stop
+ * strings, and hand out one event after the other.
+ *
+ * A stop string ends the turn at the token that completed it: the engine may
+ * have produced more by then, which is neither shown nor counted, so what the
+ * reader sees does not depend on timing.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/os.h"
+#include "chat/chat_impl.h"
+#include "chat/stop.h"
+
+struct turn {
+    chat *c;
+    engine_job *job;
+    parser *parser; /* NULL without a vocabulary: tokens only */
+    stop stops;
+    tok_ids prompt, tokens;
+    sample_result sample; /* of the token event */
+    turn_event first;     /* PROMPT_TOKEN or TOKEN, before the events it leads to */
+    bool has_first;
+    parser_event waiting; /* behind content that was held back */
+    bool has_waiting;
+    buf shown;
+    char call_id[32];
+    bool has_calls;
+    bool ended, over, failed; /* the engine's end came; ours was handed out; memory ran out */
+    engine_finish finish;
+    engine_usage usage;
+    error err;
+    bool is_debug;
+    turn_debug debug;
+};
+
+/* ── Start ── */
+
+static bool is_out_of_memory(error *err) {
+    return error_set(err, ERR_NO_MEMORY, NULL, "There is not enough memory for the request.");
+}
+
+static bool check_request(const chat *c, const turn_request *r, error *err) {
+    if ((r->chat != NULL) + (r->n_ids > 0) + r->has_text != 1)
+        return error_set(err, ERR_INVALID_VALUE, NULL,
+                         "A turn needs exactly one of messages, ids and text.");
+    if (!c->t && !r->n_ids)
+        return error_set(err, ERR_UNSUPPORTED_VALUE, NULL,
+                         "This model has no vocabulary: it takes token ids only.");
+    if (r->n_stops > TURN_MAX_STOPS)
+        return error_set(err, ERR_ARRAY_ABOVE_MAX, "stop", "At most %d stop strings are possible.",
+                         TURN_MAX_STOPS);
+    for (size_t i = 0; i < r->n_stops; i++)
+        if (r->stops[i].len > TURN_MAX_STOP_BYTES)
+            return error_set(err, ERR_STRING_ABOVE_MAX, "stop",
+                             "A stop string has at most %d bytes.", TURN_MAX_STOP_BYTES);
+    if (r->chat && r->chat->n_tools && r->chat->tool_choice != CHAT_TOOLS_NONE && !c->is_harmony)
+        return error_set(
+            err, ERR_NOT_IMPLEMENTED, "tools",
+            "Tool calls of this model's family are not built yet; harmony models take tools.");
+    return true;
+}
+
+/* Whether the prompt ends inside the reasoning: templates may open it themselves. */
+static bool opens_reasoning(const parser_tags *tags, str prompt) {
+    return tags && str_ends(str_trim(prompt), tags->open);
+}
+
+/* Fills t->prompt; text gets its readable form where somebody needs it. */
+static bool make_prompt(turn *t, const turn_request *r, buf *text, error *err) {
+    chat *c = t->c;
+    if (r->chat)
+        return chat_render(c, r->chat, &t->prompt, t->is_debug || c->tags ? text : NULL, err);
+    if (r->has_text) {
+        tok_encode_opts how = {.add_bos = tok_adds_bos(c->t), .parse_special = true};
+        if (!tok_encode(c->t, r->text, how, &t->prompt, err)) return false;
+        if (t->is_debug) buf_append_str(text, r->text);
+    } else {
+        tok_ids_append(&t->prompt, r->ids, r->n_ids);
+        if (t->is_debug && c->t) tok_decode(c->t, r->ids, r->n_ids, (tok_decode_opts){0}, text);
+    }
+    if (!t->prompt.failed && t->prompt.n == 0)
+        return error_set(err, ERR_INVALID_VALUE, "prompt", "The prompt is empty.");
+    return !(t->prompt.failed || text->failed) || is_out_of_memory(err);
+}
+
+static bool make_parser(turn *t, const turn_request *r, str prompt, error *err) {
+    chat *c = t->c;
+    if (!c->t) return true;
+    parser_options o = {.t = c->t, .show_special = !r->chat && r->echo_special};
+    if (r->chat) {
+        o.harmony = c->is_harmony ? &c->harmony : NULL;
+        o.tags = c->tags;
+        o.inside = c->is_harmony || opens_reasoning(c->tags, prompt);
+        o.takes_calls = r->chat->n_tools && r->chat->tool_choice != CHAT_TOOLS_NONE;
+        o.tools = r->chat->tools;
+        o.n_tools = r->chat->n_tools;
+    }
+    t->parser = parser_new(&o);
+    return t->parser || is_out_of_memory(err);
+}
+
+/* −1 fills the trained context where all of it stays visible. A window narrower than the context
+ * slides, so there the answer may be as long as it likes. */
+static int64_t limit_tokens(const turn *t, const turn_request *r) {
+    const engine_config *config = engine_get_config(t->c->e);
+    int64_t rows = config->max_kv_size;
+    if (r->max_kv_size > 0 && r->max_kv_size < rows) rows = r->max_kv_size;
+    if (r->max_tokens >= 0 || rows < config->max_context_tokens) return r->max_tokens;
+    int64_t room = config->max_context_tokens - (int64_t)t->prompt.n;
+    return room > 1 ? room : 1;
+}
+
+static bool start(turn *t, const turn_request *r, buf *text, error *err) {
+    if (!check_request(t->c, r, err) || !make_prompt(t, r, text, err)) return false;
+    if (!make_parser(t, r, buf_str(text), err)) return false;
+    if (!stop_init(&t->stops, r->stops, r->n_stops)) return is_out_of_memory(err);
+    engine_request job = {
+        .prompt = t->prompt.ids,
+        .n_prompt = t->prompt.n,
+        .sampling = r->sampling,
+        .max_tokens = limit_tokens(t, r),
+        .ignore_end = r->ignore_end,
+        .stop_ids = r->stop_ids,
+        .n_stop_ids = r->n_stop_ids,
+        .score_prompt = r->score_prompt,
+        .deadline_ns = r->deadline_ns,
+        .max_kv_size = r->max_kv_size,
+        .wake = r->wake,
+        .wake_ctx = r->wake_ctx,
+    };
+    t->job = engine_submit(t->c->e, &job, err);
+    if (t->job && t->is_debug) turn_debug_begin(&t->debug, t->c, buf_str(text));
+    return t->job != NULL;
+}
+
+turn *turn_start(chat *c, const turn_request *r, error *err) {
+    turn *t = calloc(1, sizeof *t);
+    if (!t) {
+        is_out_of_memory(err);
+        return NULL;
+    }
+    buf text = {0};
+    t->c = c;
+    t->stops.hit = -1;
+    t->is_debug = c->debug_dir != NULL;
+    bool ok = start(t, r, &text, err);
+    buf_deinit(&text);
+    if (ok) return t;
+    turn_free(t);
+    return NULL;
+}
+
+const int32_t *turn_prompt_ids(const turn *t, size_t *n) {
+    *n = t->prompt.n;
+    return t->prompt.ids;
+}
+
+const int32_t *turn_token_ids(const turn *t, size_t *n) {
+    *n = t->tokens.n;
+    return t->tokens.ids;
+}
+
+/* ── Engine events in ── */
+
+static bool is_stopped(const turn *t) {
+    return t->stops.hit >= 0 || t->failed;
+}
+
+static void take_first(turn *t, turn_event_kind kind, const engine_event *e) {
+    t->sample = e->token;
+    t->first = (turn_event){
+        .kind = kind,
+        .index = e->index,
+        .token = &t->sample,
+        .piece = t->c->t ? tok_piece(t->c->t, e->token.id) : (str){0},
+    };
+    t->has_first = true;
+}
+
+static void take(turn *t, const engine_event *e) {
+    switch (e->kind) {
+    case ENGINE_PROMPT: take_first(t, TURN_PROMPT_TOKEN, e); break;
+    case ENGINE_TOKEN:
+        if (is_stopped(t)) break; /* sampled before the cancel arrived */
+        take_first(t, TURN_TOKEN, e);
+        tok_ids_push(&t->tokens, e->token.id);
+        if (t->parser) parser_push(t->parser, e->token.id);
+        break;
+    case ENGINE_END:
+        t->ended = true;
+        t->finish = e->finish;
+        t->usage = e->usage;
+        t->err = e->err;
+        if (t->parser && !is_stopped(t)) parser_finish(t->parser);
+        break;
+    }
+    t->failed |= t->tokens.failed || (t->parser && parser_failed(t->parser));
+    if (t->failed && !t->ended) engine_cancel(t->job);
+}
+
+/* ── Turn events out ── */
+
+static bool give(turn *t, turn_event *out, turn_event e) {
+    *out = e;
+    if (t->is_debug) turn_debug_event(&t->debug, out);
+    return true;
+}
+
+static bool give_shown(turn *t, turn_event *out) {
+    t->failed |= t->shown.failed;
+    return give(t, out, (turn_event){.kind = TURN_CONTENT, .text = buf_str(&t->shown)});
+}
+
+static void make_call_id(char out[32]) {
+    static const char DIGITS[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01";
+    unsigned char random[24];
+    os_random(random, sizeof random);
+    memcpy(out, "call_", 5);
+    for (size_t i = 0; i < sizeof random; i++) out[5 + i] = DIGITS[random[i] & 63];
+    out[5 + sizeof random] = 0;
+}
+
+static bool give_parsed(turn *t, turn_event *out, const parser_event *e) {
+    static const turn_event_kind KINDS[] = {
+        [PARSER_REASONING] = TURN_REASONING,
+        [PARSER_CALL_BEGIN] = TURN_CALL_BEGIN,
+        [PARSER_CALL_ARGS] = TURN_CALL_ARGS,
+        [PARSER_CALL_END] = TURN_CALL_END,
+    };
+    turn_event result = {.kind = KINDS[e->kind], .text = e->text};
+    if (e->kind != PARSER_REASONING) {
+        if (e->kind == PARSER_CALL_BEGIN) make_call_id(t->call_id);
+        t->has_calls = true;
+        result.call_index = e->call;
+        result.call_id = str_from(t->call_id);
+    }
+    return give(t, out, result);
+}
+
+static turn_finish finish_of(const turn *t) {
+    if (t->failed) return TURN_FAILED;
+    if (t->stops.hit >= 0) return TURN_STOP;
+    switch (t->finish) {
+    case ENGINE_STOP: return t->has_calls ? TURN_TOOL_CALLS : TURN_STOP;
+    case ENGINE_LENGTH: return TURN_LENGTH;
+    case ENGINE_CANCELLED: return TURN_CANCELLED;
+    default: return TURN_FAILED;
+    }
+}
+
+static void write_debug(turn *t, turn_finish finish) {
+    static const char *const NAMES[] = {"stop", "length", "tool_calls", "cancelled", "failed"};
+    turn_debug_result r = {
+        .t = t->c->t,
+        .prompt = t->prompt.ids,
+        .n_prompt = t->prompt.n,
+        .tokens = t->tokens.ids,
+        .n_tokens = t->tokens.n,
+        .finish = NAMES[finish],
+        .stop_string = t->stops.hit >= 0 ? t->stops.strings[t->stops.hit].text : (str){0},
+        .diagnostic = t->parser ? parser_diagnostic(t->parser) : NULL,
+        .err = finish == TURN_FAILED ? &t->err : NULL,
+    };
+    turn_debug_end(&t->debug, t->c->debug_dir, &r);
+}
+
+static bool give_end(turn *t, turn_event *out) {
+    turn_finish finish = finish_of(t);
+    if (t->failed) {
+        t->err = (error){0};
+        is_out_of_memory(&t->err);
+    }
+    t->over = true;
+    if (t->is_debug) write_debug(t, finish);
+    *out = (turn_event){
+        .kind = TURN_END,
+        .finish = finish,
+        .stop_string = t->stops.hit >= 0 ? t->stops.strings[t->stops.hit].text : (str){0},
+        .usage = {.n_prompt = (int64_t)t->prompt.n,
+                  .n_cached = t->usage.n_cached,
+                  .n_completion = (int64_t)t->tokens.n,
+                  .n_reasoning = t->parser ? parser_n_reasoning(t->parser) : 0,
+                  .queue_ns = t->usage.queue_ns,
+                  .prefill_ns = t->usage.prefill_ns,
+                  .decode_ns = t->usage.decode_ns,
+                  .kv_rows = t->usage.kv_rows},
+        .err = finish == TURN_FAILED ? &t->err : NULL,
+        .diagnostic = t->parser ? parser_diagnostic(t->parser) : NULL,
+    };
+    return true;
+}
+
+/* What was held back as the beginning of a stop string is none after all. */
+static bool give_held(turn *t, turn_event *out) {
+    buf_clear(&t->shown);
+    stop_flush(&t->stops, &t->shown);
+    return give_shown(t, out);
+}
+
+/* The next event that needs nothing more from the engine. */
+static bool next_event(turn *t, turn_event *out) {
+    if (t->has_first) {
+        t->has_first = false;
+        return give(t, out, t->first);
+    }
+    parser_event e;
+    while (t->has_waiting || (t->parser && parser_next(t->parser, &e))) {
+        if (t->has_waiting) e = t->waiting;
+        t->has_waiting = false;
+        if (is_stopped(t)) continue;
+        if (e.kind == PARSER_CONTENT) {
+            buf_clear(&t->shown);
+            bool hit = stop_push(&t->stops, e.text, &t->shown);
+            t->failed |= t->shown.failed;
+            if ((hit || t->failed) && !t->ended) engine_cancel(t->job);
+            if (t->shown.len) return give_shown(t, out);
+        } else if (stop_holds(&t->stops)) {
+            t->waiting = e;
+            t->has_waiting = true;
+            return give_held(t, out);
+        } else {
+            return give_parsed(t, out, &e);
+        }
+    }
+    if (!t->ended || t->over) return false;
+    if (!is_stopped(t) && stop_holds(&t->stops)) return give_held(t, out);
+    return give_end(t, out);
+}
+
+bool turn_poll(turn *t, turn_event *out) {
+    engine_event e;
+    for (;;) {
+        if (next_event(t, out)) return true;
+        if (t->ended || !engine_poll(t->job, &e)) return false;
+        take(t, &e);
+    }
+}
+
+bool turn_wait(turn *t, turn_event *out, int timeout_ms) {
+    int64_t until = timeout_ms < 0 ? 0 : clock_ns() + (int64_t)timeout_ms * 1000000;
+    engine_event e;
+    for (;;) {
+        if (next_event(t, out)) return true;
+        if (t->ended) return false;
+        int64_t left_ns = until - clock_ns();
+        int left_ms = timeout_ms < 0 ? -1 : left_ns > 0 ? (int)((left_ns + 999999) / 1000000) : 0;
+        if (!engine_wait(t->job, &e, left_ms)) return false;
+        take(t, &e);
+    }
+}
+
+void turn_cancel(turn *t) {
+    engine_cancel(t->job);
+}
+
+void turn_free(turn *t) {
+    if (!t) return;
+    if (t->job) engine_job_free(t->job);
+    if (t->is_debug && !t->over) write_debug(t, TURN_CANCELLED);
+    turn_debug_deinit(&t->debug);
+    parser_free(t->parser);
+    stop_deinit(&t->stops);
+    tok_ids_deinit(&t->prompt);
+    tok_ids_deinit(&t->tokens);
+    buf_deinit(&t->shown);
+    free(t);
+}

@@ -13,7 +13,9 @@
 
 typedef enum parser_event_kind {
     PARSER_REASONING,  /* text */
-    PARSER_CONTENT,    /* text */
+    PARSER_CONTENT,    /* text: the answer */
+    PARSER_PREAMBLE,   /* text the user sees beside the answer: words before a call, the empty line
+                          between two messages */
     PARSER_CALL_BEGIN, /* text: the function's name */
     PARSER_CALL_ARGS,  /* text: a piece of the arguments */
     PARSER_CALL_END,

@@ -226,13 +226,12 @@ static void make_call_id(char out[32]) {
 
 static bool give_parsed(turn *t, turn_event *out, const parser_event *e) {
     static const turn_event_kind KINDS[] = {
-        [PARSER_REASONING] = TURN_REASONING,
-        [PARSER_CALL_BEGIN] = TURN_CALL_BEGIN,
-        [PARSER_CALL_ARGS] = TURN_CALL_ARGS,
+        [PARSER_REASONING] = TURN_REASONING,   [PARSER_PREAMBLE] = TURN_CONTENT,
+        [PARSER_CALL_BEGIN] = TURN_CALL_BEGIN, [PARSER_CALL_ARGS] = TURN_CALL_ARGS,
         [PARSER_CALL_END] = TURN_CALL_END,
     };
     turn_event result = {.kind = KINDS[e->kind], .text = e->text};
-    if (e->kind != PARSER_REASONING) {
+    if (e->kind >= PARSER_CALL_BEGIN) {
         if (e->kind == PARSER_CALL_BEGIN) make_call_id(t->call_id);
         t->has_calls = true;
         result.call_index = e->call;

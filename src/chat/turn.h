@@ -48,7 +48,8 @@ typedef struct turn_request {
     /* −1: what is left of max_context_tokens where max_kv_size holds all of it; no limit where the
      * window is narrower and slides. */
     int64_t max_tokens;
-    const str *stops; /* stop strings; apply to the final answer (chat) or the text (raw) */
+    const str *
+        stops; /* stop strings; apply to the final answer (chat; not to a preamble) or the text (raw) */
     size_t n_stops;
     const int32_t *stop_ids;
     size_t n_stop_ids;
@@ -82,7 +83,7 @@ typedef enum turn_finish {
 
 typedef struct turn_usage {
     int64_t n_prompt, n_cached, n_completion; /* tokens */
-    int64_t n_reasoning;                      /* of n_completion, markers of the reasoning included */
+    int64_t n_reasoning; /* of n_completion, markers of the reasoning included */
     int64_t queue_ns, prefill_ns, decode_ns;
     int64_t kv_rows;
 } turn_usage;

@@ -1,6 +1,6 @@
 /* harmony messages → reasoning, content and calls. `analysis` is reasoning;
- * `final`, `commentary` without a recipient (a preamble, meant for the user) and
- * messages without a channel are content; a recipient is a call. What is
+ * `final` and messages without a channel are the answer; `commentary` without a
+ * recipient is a preamble, meant for the user; a recipient is a call. What is
  * addressed to a tool nobody offered, or written in another role's name, is left
  * out with a diagnostic. Two messages of one kind are separated by an empty line.
  */
@@ -14,8 +14,8 @@ typedef struct state {
     bool takes_calls;
     char **tools;
     size_t n_tools;
-    enum { LEFT_OUT, REASONING, CONTENT, CALL } message;
-    bool wrote[2]; /* reasoning, content: anything yet */
+    enum { LEFT_OUT, REASONING, CONTENT, PREAMBLE, CALL } message;
+    bool wrote[2]; /* reasoning, visible text: anything yet */
     bool apart;    /* the next text begins a further message of its kind */
 } state;
 
@@ -73,28 +73,32 @@ static void begin_message(state *s, const harmony_header *h) {
         }
     } else if (str_is(h->channel, "analysis")) {
         s->message = REASONING;
+    } else if (str_is(h->channel, "commentary")) {
+        s->message = PREAMBLE;
     } else {
         s->message = CONTENT;
         if (!h->channel.len)
             parser_note(s->p, "A message has no channel and was taken for the answer.");
-        else if (!str_is(h->channel, "final") && !str_is(h->channel, "commentary"))
+        else if (!str_is(h->channel, "final"))
             parser_note(s->p, "A message has an unknown channel and was taken for the answer.");
     }
-    s->apart = (s->message == REASONING && s->wrote[0]) || (s->message == CONTENT && s->wrote[1]);
+    s->apart = s->message != LEFT_OUT && s->message != CALL && s->wrote[s->message != REASONING];
     parser_set_reasoning(s->p, s->message == REASONING);
 }
 
 static void put_text(state *s, str text) {
+    static const parser_event_kind KINDS[] = {
+        [REASONING] = PARSER_REASONING,
+        [CONTENT] = PARSER_CONTENT,
+        [PREAMBLE] = PARSER_PREAMBLE,
+        [CALL] = PARSER_CALL_ARGS,
+    };
     if (s->message == LEFT_OUT) return;
-    if (s->message == CALL) {
-        parser_put(s->p, PARSER_CALL_ARGS, text);
-        return;
-    }
-    parser_event_kind kind = s->message == REASONING ? PARSER_REASONING : PARSER_CONTENT;
-    if (s->apart) parser_put(s->p, kind, STR("\n\n"));
+    bool is_reasoning = s->message == REASONING;
+    if (s->apart) parser_put(s->p, is_reasoning ? PARSER_REASONING : PARSER_PREAMBLE, STR("\n\n"));
     s->apart = false;
-    s->wrote[s->message == CONTENT] = true;
-    parser_put(s->p, kind, text);
+    if (s->message != CALL) s->wrote[!is_reasoning] = true;
+    parser_put(s->p, KINDS[s->message], text);
 }
 
 static void drain(state *s) {

@@ -377,7 +377,7 @@ static void check_case(const json_t *row, buf *why) {
             parser_finish(p);
         while (parser_next(p, &e)) {
             if (e.kind == PARSER_REASONING) buf_append_str(&reasoning, e.text);
-            if (e.kind == PARSER_CONTENT) buf_append_str(&content, e.text);
+            if (e.kind == PARSER_CONTENT || e.kind == PARSER_PREAMBLE) buf_append_str(&content, e.text);
             if (e.kind == PARSER_CALL_BEGIN) buf_append_str(&name, e.text), n_calls++;
             if (e.kind == PARSER_CALL_ARGS) buf_append_str(&args, e.text);
         }

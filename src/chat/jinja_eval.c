@@ -300,7 +300,8 @@ static COLD value eval_item(rt *r, const node *n) {
     if (obj.kind == V_UNDEF) return jinja_fail_undef(r, obj);
     if (obj.kind == V_STR || (obj.kind == V_SEQ && obj.seq->type <= SEQ_RANGE))
         return jinja_slice(r, obj, start, stop, step);
-    return jinja_undef(r, jinja_object(obj), STR("slice"), true);
+    if (obj.kind == V_DICT) return jinja_fail(r, "unhashable type: 'slice'");
+    return jinja_fail(r, "'%s' object is not subscriptable", jinja_type(obj));
 }
 
 /* ── Arithmetic ── */

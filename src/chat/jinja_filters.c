@@ -263,14 +263,14 @@ FILTER(f_striptags) {
     return out;
 }
 
-static void put_quoted(rt *r, grow *g, value v, bool slash) {
+static void put_quoted(rt *r, grow *g, value v, bool in_query) {
     v = jinja_to_str(r, v);
     for (size_t i = 0; i < v.s->len && !r->failed; i++) {
         unsigned char c = (unsigned char)v.s->ptr[i];
         char hex[4];
         bool plain = (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') ||
-                     (c && strchr("_.-~", c)) || (slash && c == '/');
-        snprintf(hex, sizeof hex, "%%%02X", c);
+                     (c && strchr("_.-~", c)) || (!in_query && c == '/');
+        snprintf(hex, sizeof hex, in_query && c == ' ' ? "+" : "%%%02X", c);
         if (plain)
             jinja_put_sub(r, g, v, i, i + 1);
         else
@@ -282,7 +282,7 @@ FILTER(f_urlencode) {
     UNUSED;
     grow *g = jinja_grow(r);
     if (self.kind != V_DICT && self.kind != V_SEQ) {
-        put_quoted(r, g, self, true);
+        put_quoted(r, g, self, false);
         return jinja_grown(r, g);
     }
     value pairs = self;
@@ -295,9 +295,9 @@ FILTER(f_urlencode) {
         if (!pair) break;
         if (pair->n != 2) return jinja_fail(r, "urlencode wants pairs");
         if (i) jinja_put_cstr(r, g, "&", self.data);
-        put_quoted(r, g, pair->items[0], false);
+        put_quoted(r, g, pair->items[0], true);
         jinja_put_cstr(r, g, "=", self.data);
-        put_quoted(r, g, pair->items[1], false);
+        put_quoted(r, g, pair->items[1], true);
     }
     return jinja_grown(r, g);
 }
@@ -486,6 +486,10 @@ FILTER(f_list) {
 FILTER(f_first) {
     UNUSED;
     if (self.kind == V_SEQ && self.seq->type != SEQ_ITER && self.seq->n) return self.seq->items[0];
+    if (self.kind == V_SEQ && self.seq->type == SEQ_ITER && self.seq->n) { /* takes just this one */
+        self.seq->n--;
+        return *self.seq->items++;
+    }
     seq *s = jinja_iter(r, self);
     return !s     ? v_none()
            : s->n ? s->items[0]
@@ -723,7 +727,7 @@ FILTER(f_attr) {
 static args rest_of(const args *raw, int from) {
     args rest = *raw;
     int skip = from < raw->n_pos ? from : raw->n_pos;
-    rest.pos += skip;
+    if (skip) rest.pos += skip;
     rest.n_pos -= skip;
     return rest;
 }

@@ -232,7 +232,9 @@ static value partition(rt *r, value self, value sep, bool from_right) {
         jinja_push(r, out, jinja_sub(r, self, at, end));
         jinja_push(r, out, jinja_sub(r, self, end, self.s->len));
     }
-    return v_seq(out);
+    value v = v_seq(out);
+    v.data = self.data;
+    return v;
 }
 METHOD(s_partition) {
     UNUSED;

@@ -871,6 +871,18 @@ static node *parse_scope(parser *p, const char *end) {
     return n;
 }
 
+static node *parse_print(parser *p) {
+    node *n = new_node(p, N_SCOPE);
+    kid_list kids = kids_of(n);
+    while (!p->failed) {
+        node *print = new_node(p, N_PRINT), *what = parse_expr(p);
+        if (print) print->a = what;
+        add_kid(p, &kids, print);
+        if (!skip_if(p, T_COMMA)) break;
+    }
+    return n;
+}
+
 static node *parse_statement(parser *p) {
     token *t = cur(p);
     if (t->type != T_NAME) return unexpected(p, "the name of a tag");
@@ -887,11 +899,10 @@ static node *parse_statement(parser *p) {
         if (!p->loops) return fail(p, "'%.*s' outside of a loop", STR_ARG(tag));
         return new_node(p, str_is(tag, "break") ? N_BREAK : N_CONTINUE);
     }
-    if (str_is(tag, "print")) {
-        node *n = new_node(p, N_PRINT);
-        node *what = parse_tuple(p, true, false);
-        if (n) n->a = what;
-        return n;
+    if (str_is(tag, "print")) return parse_print(p);
+    if (str_is(tag, "autoescape")) { /* off is how chat templates run anyway */
+        if (!skip_name(p, "false")) return fail(p, "'autoescape' is not supported");
+        return parse_scope(p, "endautoescape");
     }
     if (str_is(tag, "filter")) {
         node *n = new_node(p, N_FILTERBLOCK);

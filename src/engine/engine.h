@@ -5,7 +5,7 @@
  * ring, which ends with exactly one ENGINE_END, whatever happens. The engine
  * thread drains its mailbox, plans a step (a pure function, engine/sched.h),
  * runs it, publishes. It never waits for a reader: a job whose ring is full
- * sits out the next plans. Prompts are prefilled in chunks between decodes
+ * sits out the next plans, and gives up its place when others wait for one. Prompts are prefilled in chunks between decodes
  * under a step time budget. A cancelled job frees its slot within one step; a
  * forward whose jobs are all cancelled stops between layers.
  *
@@ -25,15 +25,21 @@ typedef struct engine engine;
 typedef struct engine_job engine_job;
 
 typedef struct engine_config {
-    int n_threads;          /* 0 = all cores this process may use */
-    int n_parallel;         /* sequences decoded at once; default 4 */
-    int n_queue;            /* jobs waiting beyond those; default 512 */
+    int n_threads;              /* 0 = all cores this process may use */
+    int n_parallel;             /* sequences decoded at once; 0 = 4 */
+    int n_queue;                /* jobs waiting beyond those; default 512; 0 = none may wait */
+    int n_events;               /* events a job may be ahead of its reader, rounded up to a power of
+                               two; 0 = 128 */
     int64_t max_context_tokens; /* longest prompt; 0 = trained length */
-    int64_t max_kv_size;    /* visible rows per full layer (p + W); 0 = max_context_tokens */
-    int64_t pinned;         /* p: rows kept for ever; −1 = 0 with learned sinks, else one block */
-    kern_kv_type kv_type;   /* default KERN_KV_F16 */
-    int32_t max_chunk;      /* prefill rows per step at most; default 512 */
-    int step_budget_ms;     /* aim for a step when anybody waits; default 100 */
+    int64_t max_kv_size;  /* visible rows per full layer (p + W); 0 = max_context_tokens. If both
+                               are 0, both shrink together until the plan fits, to 1,024 at least */
+    int64_t pinned;       /* p: rows kept for ever; −1 = 0 with learned sinks, else one block */
+    kern_kv_type kv_type; /* default KERN_KV_F16 */
+    int32_t max_chunk;    /* prefill rows per step at most; 0 = 512 */
+    int step_budget_ms;   /* aim for a step when anybody waits; 0 = 100 */
+    int park_after_ms;      /* a job whose reader left its ring full this long gives its place to one
+                               that waits, and goes on (from the start, to the same text) when it is
+                               read again; 0 = 200 */
     bool f32_acts, no_repack;
     bool (*progress)(void *ctx, uint64_t done, uint64_t total);
     void *progress_ctx;
@@ -44,9 +50,10 @@ engine_config engine_defaults(void);
 /* What will be allocated, in bytes, before anything is. */
 typedef struct engine_plan {
     uint64_t weights, kv, scratch, sampling, fixed, total;
-    int64_t kv_rows;          /* p + W actually used */
-    uint64_t kv_row_bytes;    /* of one position in all full layers */
-    uint64_t free_memory;     /* when asked */
+    int64_t kv_rows;            /* p + W actually used */
+    uint64_t kv_row_bytes;      /* of one position in all full layers */
+    int64_t max_context_tokens; /* the longest prompt, as settled */
+    uint64_t free_memory;       /* when asked */
     bool fits;
 } engine_plan;
 bool engine_make_plan(const file *f, const engine_config *c, engine_plan *plan, error *err);
@@ -56,13 +63,14 @@ bool engine_make_plan(const file *f, const engine_config *c, engine_plan *plan, 
 engine *engine_open(const file *f, const engine_config *c, error *err);
 /* The same around a model made by the caller (the fake one): takes ownership of m and of t (t may be NULL). */
 engine *engine_open_model(model *m, tok *t, const engine_config *c, error *err);
-/* Ends every job (cancelled), joins the thread, frees all. */
+/* Ends every job (cancelled), joins the thread, frees all. Jobs may still be read and freed
+ * afterwards; no engine_submit may run beside or after this. NULL is allowed. */
 void engine_close(engine *e);
 
 const model_info *engine_get_model(const engine *e);
 const engine_plan *engine_get_plan(const engine *e);
 const engine_config *engine_get_config(const engine *e); /* effective values: no zeros left */
-tok *engine_get_tok(const engine *e);       /* borrowed; NULL for a bare fake model */
+tok *engine_get_tok(const engine *e);                    /* borrowed; NULL for a bare fake model */
 
 /* What the model file says about itself. Borrowed from the engine; fields are {NULL,0} where the
  * file does not say. Any bytes may be in them. */
@@ -79,28 +87,30 @@ uint64_t engine_numerics_id(const engine *e);
 
 /* ── Jobs ── */
 typedef struct engine_request {
-    const int32_t *prompt;  /* copied; at least one id, each in [0, n_vocab) */
+    const int32_t *prompt; /* copied; at least one id, each in [0, n_vocab) */
     size_t n_prompt;
     sample_params sampling;
-    int64_t max_tokens;     /* tokens to generate; 0 = only prefill (and score); −1 = no limit */
-    bool ignore_end;        /* do not stop at end tokens */
+    int64_t max_tokens;      /* tokens to generate; 0 = only prefill (and score); −1 = no limit */
+    bool ignore_end;         /* do not stop at end tokens */
     const int32_t *stop_ids; /* further ids that end generation; copied */
     size_t n_stop_ids;
-    int32_t score_prompt;   /* −1 off; k ≥ 0: one ENGINE_PROMPT event per prompt token from the 2nd on,
+    int32_t
+        score_prompt; /* −1 off; k ≥ 0: one ENGINE_PROMPT event per prompt token from the 2nd on,
                                with k top alternatives */
-    int64_t deadline_ns;    /* clock_ns() after which the job ends with ERR_DEADLINE; 0 = none */
-    int64_t max_kv_size;    /* lower than the engine's, for this job; 0 = the engine's */
+    int64_t deadline_ns; /* clock_ns() after which the job ends with ERR_DEADLINE; 0 = none */
+    int64_t max_kv_size; /* at most the engine's, for this job; 0 = the engine's */
     /* Called on the engine thread, at most once per engine_poll() that returned false: there is
-     * something to read now. Must not block and must not call into the engine. May be NULL. */
+     * something to read now. Must not block, allocate or call into the engine; do not call
+     * engine_job_free with a lock held that wake() takes. May be NULL. */
     void (*wake)(void *ctx);
     void *wake_ctx;
 } engine_request;
 
 typedef enum engine_finish {
-    ENGINE_STOP,      /* an end token or stop id (it is the last ENGINE_TOKEN event) */
-    ENGINE_LENGTH,    /* max_tokens */
+    ENGINE_STOP,   /* an end token or stop id (it is the last ENGINE_TOKEN event) */
+    ENGINE_LENGTH, /* max_tokens */
     ENGINE_CANCELLED,
-    ENGINE_FAILED,    /* see error */
+    ENGINE_FAILED, /* see error */
 } engine_finish;
 
 typedef enum engine_event_kind { ENGINE_PROMPT, ENGINE_TOKEN, ENGINE_END } engine_event_kind;
@@ -113,19 +123,22 @@ typedef struct engine_usage {
 
 typedef struct engine_event {
     engine_event_kind kind;
-    int64_t index;          /* token's index in prompt / answer */
-    sample_result token;    /* PROMPT, TOKEN */
-    engine_finish finish;   /* END */
-    engine_usage usage;     /* END */
-    error err;              /* END with ENGINE_FAILED */
+    int64_t index;        /* token's index in prompt / answer */
+    sample_result token;  /* PROMPT, TOKEN */
+    engine_finish finish; /* END */
+    engine_usage usage;   /* END */
+    error err;            /* END with ENGINE_FAILED */
 } engine_event;
 
 /* Any thread. NULL: ERR_RATE_LIMIT when the queue is full, ERR_CONTEXT_LENGTH with the numbers,
- * ERR_INVALID_VALUE for ids out of range. */
+ * ERR_INVALID_VALUE for ids out of range, sample_check's errors, and what else is out of range by
+ * its API name (max_tokens, max_kv_size, logprobs). */
 engine_job *engine_submit(engine *e, const engine_request *r, error *err);
-/* The one reader of this job. False = nothing now; wake() follows when there is (never lost). */
+/* The one reader of this job. False = nothing now; wake() follows when there is (never lost). After
+ * ENGINE_END it is false for ever. */
 bool engine_poll(engine_job *j, engine_event *out);
-/* Blocks up to timeout_ms (−1 = for ever). For readers without a wake function. */
+/* Blocks up to timeout_ms (−1 = for ever). For readers without a wake function. False: time is up,
+ * or ENGINE_END was given before. */
 bool engine_wait(engine_job *j, engine_event *out, int timeout_ms);
 /* Asks the job to end soon; its ENGINE_END still comes. Any thread, any time, idempotent. */
 void engine_cancel(engine_job *j);
@@ -137,7 +150,10 @@ typedef struct engine_stats {
     int64_t n_running, n_waiting;
     uint64_t n_jobs, n_cancelled, n_rejected, n_failed;
     uint64_t n_prompt_tokens, n_cached_tokens, n_generated_tokens;
-    uint64_t n_steps, step_ns_total, prefill_ns_total, decode_ns_total;
+    uint64_t n_steps, step_ns_total;
+    uint64_t prefill_ns_total, decode_ns_total; /* of steps with and without prompt rows */
+    uint64_t n_stopped_steps; /* given up between layers: every job was cancelled */
+    uint64_t n_parked;        /* times a job gave its place away because nobody read it */
     int64_t kv_blocks_used, kv_blocks_total;
 } engine_stats;
 engine_stats engine_get_stats(const engine *e);

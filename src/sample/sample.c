@@ -211,6 +211,10 @@ static void note_generated(sampler *s, int32_t id) {
     if (s->p.presence_penalty != 0 || s->p.frequency_penalty != 0) touch(s, id)->n_generated++;
 }
 
+void sampler_note_generated(sampler *s, const int32_t *ids, size_t n) {
+    for (size_t i = 0; i < n; i++) note_generated(s, ids[i]);
+}
+
 /* ── One step ── */
 
 static float finite_logprob(double v) {

@@ -79,6 +79,9 @@ void sampler_free(sampler *s);
 void sampler_start(sampler *s, const sample_params *p);
 /* Tokens the penalties look at: prompt tokens once at the start, then each generated one. */
 void sampler_note_prompt(sampler *s, const int32_t *ids, size_t n);
+/* Tokens generated before, when a sequence goes on in another sampler: as if sampler_next had drawn
+ * them. */
+void sampler_note_generated(sampler *s, const int32_t *ids, size_t n);
 /* Draws the token of this step (0, 1, …) and notes it. `logits` [n_vocab] may be modified. */
 void sampler_next(sampler *s, float *logits, uint64_t step, sample_result *out);
 /* Log-probability of a given id and the n_top likeliest, for scoring prompts. Pure. */

@@ -1,0 +1,459 @@
+#include "engine/impl.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "engine/guard.h"
+
+static void add(atomic_ullong *c, uint64_t n) {
+    atomic_fetch_add_explicit(c, n, memory_order_relaxed);
+}
+
+/* ── Submitting: any thread ── */
+
+static bool check_request(const engine *e, const engine_request *r, kv_window *window, error *err) {
+    const engine_config *c = &e->config;
+    if (r->n_prompt == 0 || !r->prompt)
+        return error_set(err, ERR_INVALID_VALUE, "prompt",
+                         "The prompt is empty: at least one token is needed.");
+    if (r->n_prompt > (size_t)c->max_context_tokens)
+        return error_set(err, ERR_CONTEXT_LENGTH, "messages",
+                         "The prompt has %zu tokens; the longest this server takes is %lld.",
+                         r->n_prompt, (long long)c->max_context_tokens);
+    for (size_t i = 0; i < r->n_prompt; i++)
+        if (r->prompt[i] < 0 || r->prompt[i] >= e->info->n_vocab)
+            return error_set(err, ERR_INVALID_VALUE, "prompt",
+                             "Token %zu of the prompt is %d; this model's ids are 0 to %d.", i,
+                             r->prompt[i], e->info->n_vocab - 1);
+    if (!sample_check(&r->sampling, e->info->n_vocab, err)) return false;
+    if (r->max_tokens < -1)
+        return error_set(err, ERR_INT_BELOW_MIN, "max_tokens",
+                         "Invalid 'max_tokens': expected a value >= 0, but got %lld instead.",
+                         (long long)r->max_tokens);
+    if (r->score_prompt > SAMPLE_MAX_TOP)
+        return error_set(err, ERR_INT_ABOVE_MAX, "logprobs",
+                         "Invalid 'logprobs': expected a value <= %d, but got %d instead.",
+                         SAMPLE_MAX_TOP, r->score_prompt);
+    *window = e->window;
+    if (r->max_kv_size == 0) return true;
+    int64_t least = e->window.pinned + KV_BLOCK;
+    if (r->max_kv_size < least)
+        return error_set(err, ERR_INT_BELOW_MIN, "max_kv_size",
+                         "Invalid 'max_kv_size': expected a value >= %lld, but got %lld instead.",
+                         (long long)least, (long long)r->max_kv_size);
+    if (r->max_kv_size > c->max_kv_size)
+        return error_set(
+            err, ERR_INT_ABOVE_MAX, "max_kv_size",
+            "Invalid 'max_kv_size': the server keeps %lld rows, but %lld were asked for.",
+            (long long)c->max_kv_size, (long long)r->max_kv_size);
+    window->width = r->max_kv_size - e->window.pinned;
+    return true;
+}
+
+static engine_job *refuse(engine *e, kv_seq *seq) {
+    kv_seq_free(seq); /* holds no block yet, so the pool is not touched */
+    atomic_fetch_sub(&e->door->n_admitted, 1);
+    return NULL;
+}
+
+engine_job *engine_submit(engine *e, const engine_request *r, error *err) {
+    door *d = e->door;
+    kv_window window;
+    if (!check_request(e, r, &window, err)) return NULL;
+    if (atomic_load(&d->is_closed)) {
+        error_set(err, ERR_OVERLOADED, NULL, "The engine is shutting down.");
+        return NULL;
+    }
+    if (atomic_fetch_add(&d->n_admitted, 1) >= e->config.n_parallel + e->config.n_queue) {
+        add(&e->counters.n_rejected, 1);
+        error_set(err, ERR_RATE_LIMIT, NULL,
+                  "%d requests are running and %d are waiting: the queue is full. Try again later.",
+                  e->config.n_parallel, e->config.n_queue);
+        return refuse(e, NULL);
+    }
+    kv_seq *seq = kv_seq_new(e->kv, window, err);
+    if (!seq) return refuse(e, NULL);
+    engine_job *j = job_new(r, seq, window, (uint32_t)e->config.n_events, d, err);
+    if (!j) return refuse(e, seq);
+    add(&e->counters.n_jobs, 1);
+    j->next = atomic_load(&d->inbox);
+    while (!atomic_compare_exchange_weak(&d->inbox, &j->next, j)) {
+    }
+    gate_signal(&d->gate);
+    return j;
+}
+
+/* ── The engine thread ── */
+
+/* Gives back all a job holds, then publishes its one END. Not yet started: slot is −1. */
+static void finish(engine *e, engine_job *j, engine_finish how) {
+    int64_t now = clock_ns();
+    int64_t len = kv_seq_len(j->seq);
+    int64_t rows = j->window.pinned + j->window.width;
+    j->usage = (engine_usage){
+        .n_prompt = (int64_t)j->request.n_prompt,
+        .n_generated = j->n_generated,
+        .queue_ns = (j->start_ns ? j->start_ns : now) - j->submit_ns,
+        .prefill_ns = j->start_ns ? (j->first_ns ? j->first_ns : now) - j->start_ns : 0,
+        .decode_ns = j->first_ns ? now - j->first_ns : 0,
+        .kv_rows = len < rows ? len : rows,
+    };
+    j->finish = how;
+    kv_seq_free(j->seq);
+    j->seq = NULL;
+    int64_t used = 0;
+    for (int s = 0; s < 2; s++) used += kv_n_blocks(e->kv, s) - kv_n_free_blocks(e->kv, s);
+    atomic_store_explicit(&e->counters.kv_blocks_used, used, memory_order_relaxed);
+    if (j->slot >= 0) e->free_slots[--e->n_running] = j->slot;
+    if (how == ENGINE_CANCELLED) add(&e->counters.n_cancelled, 1);
+    if (how == ENGINE_FAILED) add(&e->counters.n_failed, 1);
+    atomic_fetch_sub(&e->door->n_admitted, 1);
+    ring_end(&j->ring);
+    job_wake_reader(j);
+    job_unref(j);
+}
+
+/* Ends a job that was cancelled or is late. */
+static bool finish_if_due(engine *e, engine_job *j, int64_t now) {
+    if (job_is_cancelled(j)) {
+        finish(e, j, ENGINE_CANCELLED);
+        return true;
+    }
+    if (j->request.deadline_ns == 0 || now < j->request.deadline_ns) return false;
+    error_set(&j->err, ERR_DEADLINE, NULL,
+              "The request's time was up after %.1f s and %lld generated tokens.",
+              (double)(now - j->submit_ns) / 1e9, (long long)j->n_generated);
+    finish(e, j, ENGINE_FAILED);
+    return true;
+}
+
+/* Empties the mailbox, which is newest first, behind the waiting. */
+static void drain_inbox(engine *e) {
+    engine_job *j = atomic_load_explicit(&e->door->inbox, memory_order_relaxed);
+    if (!j) return;
+    j = atomic_exchange(&e->door->inbox, NULL);
+    engine_job *first = NULL, *last = j;
+    for (engine_job *next; j; j = next) {
+        next = j->next;
+        j->next = first;
+        first = j;
+        e->n_waiting++;
+    }
+    *e->waiting_tail = first;
+    e->waiting_tail = &last->next;
+}
+
+/* Drops jobs that are due from a list; all of them when the engine closes. Returns its new tail. */
+static engine_job **end_due_in(engine *e, engine_job **at, int *n, int64_t now, bool all) {
+    while (*at) {
+        engine_job *j = *at, *next = j->next;
+        if (all) engine_cancel(j);
+        if (finish_if_due(e, j, now)) {
+            *at = next;
+            --*n;
+        } else {
+            at = &j->next;
+        }
+    }
+    return at;
+}
+
+static void end_due(engine *e, int64_t now, bool all) {
+    e->waiting_tail = end_due_in(e, &e->waiting, &e->n_waiting, now, all);
+    end_due_in(e, &e->parked, &e->n_parked, now, all);
+    int n = e->n_running, kept = 0;
+    for (int i = 0; i < n; i++) {
+        if (all) engine_cancel(e->running[i]);
+        if (!finish_if_due(e, e->running[i], now)) e->running[kept++] = e->running[i];
+    }
+}
+
+/* ── Parking: a job that nobody reads holds no place that others wait for ── */
+
+static void leave_running(engine *e, engine_job *j) {
+    int at = 0;
+    while (e->running[at] != j) at++;
+    for (; at + 1 < e->n_running; at++) e->running[at] = e->running[at + 1];
+}
+
+/* Its rows are forgotten; ids, and how far it had spoken, are enough to go on to the same text. */
+static void park(engine *e, engine_job *j) {
+    leave_running(e, j);
+    kv_seq_rewind(j->seq, 0);
+    j->n_done = 0;
+    e->free_slots[--e->n_running] = j->slot;
+    j->slot = -1;
+    j->next = e->parked;
+    e->parked = j;
+    e->n_parked++;
+    add(&e->counters.n_parked, 1);
+}
+
+/* Parked jobs whose ring has room again stand in line again. */
+static void unpark(engine *e) {
+    for (engine_job **at = &e->parked; *at;) {
+        engine_job *j = *at;
+        if (ring_room(&j->ring) == 0) {
+            at = &j->next;
+            continue;
+        }
+        *at = j->next;
+        j->next = NULL;
+        j->starved_ns = 0;
+        *e->waiting_tail = j;
+        e->waiting_tail = &j->next;
+        e->n_parked--;
+        e->n_waiting++;
+    }
+}
+
+/* When the running job may be parked if its ring stays full; INT64_MAX: never. */
+static int64_t park_time(const engine *e, const engine_job *j) {
+    if (!j->starved_ns || j->n_generated > j->n_kept) return INT64_MAX;
+    return j->starved_ns + (int64_t)e->config.park_after_ms * 1000000;
+}
+
+static void park_unread(engine *e, int64_t now) {
+    for (int i = 0; i < e->n_running; i++) {
+        engine_job *j = e->running[i];
+        if (ring_room(&j->ring) > 0)
+            j->starved_ns = 0;
+        else if (!j->starved_ns)
+            j->starved_ns = now;
+    }
+    for (int i = e->n_running - 1; i >= 0; i--) {
+        int n_free = e->config.n_parallel - e->n_running;
+        if (e->n_waiting > n_free && now >= park_time(e, e->running[i])) park(e, e->running[i]);
+    }
+}
+
+static void admit(engine *e) {
+    while (e->waiting && e->n_running < e->config.n_parallel) {
+        engine_job *j = e->waiting;
+        e->waiting = j->next;
+        if (!e->waiting) e->waiting_tail = &e->waiting;
+        e->n_waiting--;
+        j->next = NULL;
+        if (!j->start_ns) j->start_ns = clock_ns();
+        e->running[e->n_running] = j;
+        j->slot = e->free_slots[e->n_running++];
+        sampler_start(e->samplers[j->slot], &j->request.sampling);
+        sampler_note_prompt(e->samplers[j->slot], j->ids, j->request.n_prompt);
+        sampler_note_generated(e->samplers[j->slot], j->ids + j->request.n_prompt,
+                               (size_t)j->n_generated);
+    }
+}
+
+/* Tokens known and not in the sequence: the prompt's rest, or the one drawn last, or (after parking)
+ * everything again. */
+static int64_t n_left(const engine_job *j) {
+    return (int64_t)j->request.n_prompt + j->n_generated - j->n_done;
+}
+static bool is_decoding(const engine_job *j) {
+    return j->n_generated > 0 && n_left(j) == 1;
+}
+
+/* Fills e->rows. Returns their sum. */
+static int32_t plan_step(engine *e) {
+    int n_decode = 0;
+    for (int i = 0; i < e->n_running; i++) {
+        engine_job *j = e->running[i];
+        bool decodes = is_decoding(j), scores = j->request.score_prompt >= 0;
+        e->sched_jobs[i] = (sched_job){
+            .n_left = decodes ? 0 : n_left(j),
+            .n_room = (int32_t)ring_room(&j->ring),
+            .is_scoring = scores && j->n_done < (int64_t)j->request.n_prompt,
+        };
+        n_decode += decodes && e->sched_jobs[i].n_room > 0;
+    }
+    /* Alone, a job may take its time: only its own cancelling waits, and that stops between layers. */
+    bool is_alone = e->n_running + e->n_waiting <= 1;
+    int64_t budget_ns = (int64_t)e->config.step_budget_ms * (is_alone ? 4000000 : 1000000);
+    sched_limits l = {.max_rows = e->limits.max_rows,
+                      .max_logits = e->limits.max_logits,
+                      .max_chunk = e->config.max_chunk,
+                      .budget = sched_budget(&e->rate, n_decode, budget_ns, e->config.max_chunk)};
+    sched_plan(e->sched_jobs, e->n_running, &l, e->rows);
+    int32_t n_rows = 0;
+    for (int i = 0; i < e->n_running; i++) n_rows += e->rows[i];
+    return n_rows;
+}
+
+/* Does anybody want to know what the model expects at this index (counted from the prompt's start)? */
+static bool is_wanted(const engine_job *j, int64_t index) {
+    int64_t n_prompt = (int64_t)j->request.n_prompt;
+    if (index <= j->n_said) return false;
+    if (index < n_prompt) return j->request.score_prompt >= 0;
+    return index == n_prompt + j->n_generated && j->request.max_tokens != 0;
+}
+
+/* Jobs with rows become spans; a job whose rows cannot be had is left out. */
+static int build_spans(engine *e) {
+    int n = 0;
+    for (int i = 0; i < e->n_running; i++) {
+        engine_job *j = e->running[i];
+        int32_t rows = e->rows[i], silent = 0;
+        /* Every sequence's whole window is in the plan, so this cannot fail for want of blocks. */
+        if (rows == 0 || !kv_seq_reserve(j->seq, rows)) continue;
+        while (silent < rows && !is_wanted(j, j->n_done + silent + 1)) silent++;
+        e->step_jobs[n] = j;
+        e->spans[n++] = (model_span){.seq = j->seq,
+                                     .ids = is_decoding(j) ? &j->last_id : j->ids + j->n_done,
+                                     .n = rows,
+                                     .n_logits = rows - silent};
+    }
+    return n;
+}
+
+static void run_draw(void *ctx, int task, int worker) {
+    (void)worker;
+    engine *e = ctx;
+    draw *d = &e->draws[task];
+    const engine_job *j = d->job;
+    if (d->index < (int64_t)j->request.n_prompt)
+        sample_score(d->logits, e->info->n_vocab, j->ids[d->index], j->request.score_prompt,
+                     &d->out);
+    else
+        sampler_next(e->samplers[j->slot], d->logits, (uint64_t)j->n_generated, &d->out);
+}
+
+/* One draw per row of logits that somebody wants, in the order they will be published. n_done counts
+ * this step's rows already. */
+static int collect_draws(engine *e, int n_spans) {
+    int n = 0;
+    for (int s = 0; s < n_spans; s++) {
+        engine_job *j = e->step_jobs[s];
+        const model_span *sp = &e->spans[s];
+        for (int32_t i = 0; i < sp->n_logits; i++) {
+            int64_t index = j->n_done - sp->n_logits + i + 1;
+            if (!is_wanted(j, index)) continue;
+            e->draws[n++] = (draw){.job = j,
+                                   .logits = sp->logits + (size_t)i * (size_t)e->info->n_vocab,
+                                   .index = index};
+        }
+    }
+    return n;
+}
+
+static bool is_stop(const engine *e, const engine_request *r, int32_t id) {
+    if (!r->ignore_end && e->is_end[id]) return true;
+    for (size_t i = 0; i < r->n_stop_ids; i++)
+        if (r->stop_ids[i] == id) return true;
+    return false;
+}
+
+static void publish(engine *e, draw *d, int64_t now) {
+    engine_job *j = d->job;
+    j->n_said = d->index;
+    if (d->index < (int64_t)j->request.n_prompt) {
+        ring_push(&j->ring, &(ring_slot){ENGINE_PROMPT, d->index, d->out});
+        return;
+    }
+    if (j->n_generated == 0) j->first_ns = now;
+    ring_push(&j->ring, &(ring_slot){ENGINE_TOKEN, j->n_generated, d->out});
+    j->last_id = d->out.id;
+    if (j->n_generated < j->n_kept) j->ids[d->index] = d->out.id;
+    j->n_generated++;
+    add(&e->counters.n_generated_tokens, 1);
+}
+
+/* A job's end as far as its own text says; false: it goes on. */
+static bool is_done(const engine *e, const engine_job *j, engine_finish *how) {
+    const engine_request *r = &j->request;
+    if (j->n_done < (int64_t)r->n_prompt) return false;
+    *how = ENGINE_STOP;
+    if (j->n_generated > 0 && is_stop(e, r, j->last_id)) return true;
+    *how = ENGINE_LENGTH;
+    return r->max_tokens >= 0 && j->n_generated >= r->max_tokens;
+}
+
+static void measure(engine *e, int n_spans, int64_t took_ns) {
+    int32_t n_decode = 0, n_prefill = 0;
+    for (int s = 0; s < n_spans; s++) {
+        engine_job *j = e->step_jobs[s];
+        if (e->spans[s].ids == &j->last_id)
+            n_decode++;
+        else
+            n_prefill += e->spans[s].n;
+    }
+    sched_learn(&e->rate, n_decode, n_prefill, took_ns);
+    add(&e->counters.n_steps, 1);
+    add(&e->counters.step_ns_total, (uint64_t)took_ns);
+    add(n_prefill ? &e->counters.prefill_ns_total : &e->counters.decode_ns_total,
+        (uint64_t)took_ns);
+    add(&e->counters.n_prompt_tokens, (uint64_t)n_prefill);
+}
+
+/* One forward pass and what follows from it. */
+static void step(engine *e) {
+    int64_t begin = clock_ns();
+    int n = build_spans(e);
+    job_enter_step(e->step_jobs, n, e->door);
+    bool ok = n > 0 && model_forward(e->ctx, e->spans, n, &e->door->stop_step);
+    job_leave_step(e->step_jobs, n, e->door);
+    if (!ok) { /* nothing was committed: whoever is not cancelled runs these rows again */
+        add(&e->counters.n_stopped_steps, 1);
+        return;
+    }
+    for (int s = 0; s < n; s++) {
+        kv_seq_commit(e->spans[s].seq, e->spans[s].n);
+        e->step_jobs[s]->n_done += e->spans[s].n;
+    }
+    int n_draws = collect_draws(e, n);
+    pool_run(e->pool, n_draws, run_draw, e);
+    int64_t now = clock_ns();
+    measure(e, n, now - begin);
+    for (int i = 0; i < n_draws; i++) publish(e, &e->draws[i], now);
+    for (int s = 0; s < n; s++) {
+        engine_finish how;
+        if (!is_done(e, e->step_jobs[s], &how)) {
+            job_wake_reader(e->step_jobs[s]);
+            continue;
+        }
+        leave_running(e, e->step_jobs[s]);
+        finish(e, e->step_jobs[s], how);
+    }
+}
+
+static void take_earlier(int64_t *nearest, int64_t t) {
+    if (t && t < *nearest) *nearest = t;
+}
+
+/* Until the nearest deadline, or until a job may be parked for another; −1 when there is neither. */
+static int64_t sleep_ns(const engine *e) {
+    int64_t nearest = INT64_MAX;
+    for (int i = 0; i < e->n_running; i++) {
+        take_earlier(&nearest, e->running[i]->request.deadline_ns);
+        if (e->n_waiting > 0) take_earlier(&nearest, park_time(e, e->running[i]));
+    }
+    for (const engine_job *j = e->waiting; j; j = j->next)
+        take_earlier(&nearest, j->request.deadline_ns);
+    for (const engine_job *j = e->parked; j; j = j->next)
+        take_earlier(&nearest, j->request.deadline_ns);
+    if (nearest == INT64_MAX) return -1;
+    int64_t left = nearest - clock_ns();
+    return left > 0 ? left : 0;
+}
+
+void engine_main(engine *e) {
+    guard_install();
+    for (;;) {
+        unsigned seen = gate_look(&e->door->gate);
+        bool closes = atomic_load(&e->door->is_closed);
+        int64_t now = clock_ns();
+        guard_enter();
+        drain_inbox(e);
+        end_due(e, now, closes);
+        unpark(e);
+        park_unread(e, now);
+        admit(e);
+        atomic_store_explicit(&e->counters.n_running, e->n_running, memory_order_relaxed);
+        atomic_store_explicit(&e->counters.n_waiting, e->n_waiting + e->n_parked,
+                              memory_order_relaxed);
+        int32_t n_rows = plan_step(e);
+        if (n_rows > 0) step(e);
+        guard_leave();
+        if (closes) return;
+        if (n_rows == 0) gate_wait(&e->door->gate, seen, sleep_ns(e));
+    }
+}

@@ -255,16 +255,14 @@ static bool is_decoding(const engine_job *j) {
 
 /* Fills e->rows. Returns their sum. */
 static int32_t plan_step(engine *e) {
-    int n_decode = 0;
     for (int i = 0; i < e->n_running; i++) {
         engine_job *j = e->running[i];
-        bool decodes = is_decoding(j), scores = j->request.score_prompt >= 0;
+        bool scores = j->request.score_prompt >= 0;
         e->sched_jobs[i] = (sched_job){
-            .n_left = decodes ? 0 : n_left(j),
+            .n_left = is_decoding(j) ? 0 : n_left(j),
             .n_room = (int32_t)ring_room(&j->ring),
             .is_scoring = scores && j->n_done < (int64_t)j->request.n_prompt,
         };
-        n_decode += decodes && e->sched_jobs[i].n_room > 0;
     }
     /* Alone, a job may take its time: only its own cancelling waits, and that stops between layers. */
     bool is_alone = e->n_running + e->n_waiting <= 1;
@@ -272,7 +270,7 @@ static int32_t plan_step(engine *e) {
     sched_limits l = {.max_rows = e->limits.max_rows,
                       .max_logits = e->limits.max_logits,
                       .max_chunk = e->config.max_chunk,
-                      .budget = sched_budget(&e->rate, n_decode, budget_ns, e->config.max_chunk)};
+                      .budget = sched_budget(&e->rate, budget_ns, e->config.max_chunk)};
     sched_plan(e->sched_jobs, e->n_running, &l, e->rows);
     int32_t n_rows = 0;
     for (int i = 0; i < e->n_running; i++) n_rows += e->rows[i];

@@ -7,17 +7,28 @@
 #include "base/hash.h"
 #include "base/log.h"
 
-/* What a forward pass needs is only known exactly once the model is loaded. Logits are exact; for the
- * rest, every width a transformer's row is known to take, the feed-forward width from the parameters. */
+/* What a forward pass needs is known exactly only once the model is loaded: its feed-forward width is
+ * not in model_info and is taken from the number of parameters, which overstates it by the
+ * embedding's share. The rest follows the buffers of model/forward.c: floats, and int8 blocks (36
+ * bytes for 32 values) beside those that go into a matrix. */
 static uint64_t estimate_scratch(const model_info *info, model_limits l) {
+    enum { BOTH = 6, FLOAT = 4, Q8 = 2 }; /* bytes per value, rounded up */
     uint64_t d = (uint64_t)info->d_model,
-             heads = (uint64_t)(info->n_heads + 2 * info->n_kv_heads) * (uint64_t)info->head_dim;
+             heads = (uint64_t)info->n_heads * (uint64_t)info->head_dim;
+    uint64_t kv_heads = (uint64_t)info->n_kv_heads * (uint64_t)info->head_dim;
     uint64_t n_experts = info->n_experts > 0 ? (uint64_t)info->n_experts : 1;
-    uint64_t ff =
-        d && info->n_layers ? info->n_params / (uint64_t)info->n_layers / n_experts / (3 * d) : 0;
-    if (info->n_experts_used > 0) ff *= (uint64_t)info->n_experts_used;
+    uint64_t per_layer = info->n_layers > 0 ? info->n_params / (uint64_t)info->n_layers : 0;
+    uint64_t ff = d ? per_layer / n_experts / (3 * d) : 0;
+    uint64_t row = d * (FLOAT + BOTH) + (heads + 2 * kv_heads) * FLOAT + 2 * heads * FLOAT +
+                   heads * BOTH + 2 * (uint64_t)info->head_dim * FLOAT +
+                   1024; /* and the tables of a span */
+    if (info->n_experts_used > 0)
+        row += (uint64_t)info->n_experts_used * (d * (BOTH + FLOAT) + ff * (BOTH + Q8) + 64) +
+               n_experts * FLOAT;
+    else
+        row += ff * BOTH;
     return (uint64_t)l.max_logits * (uint64_t)info->n_vocab * sizeof(float) +
-           (uint64_t)l.max_rows * sizeof(float) * (6 * d + 3 * heads + 4 * ff);
+           (uint64_t)l.max_rows * row + (1 << 20);
 }
 
 static model_options options_of(const engine_config *c, pool *p) {
@@ -117,7 +128,8 @@ engine *engine_open(const file *f, const engine_config *c, error *err) {
         uint64_t scratch = model_ctx_plan_bytes(e->model, engine_limits(&e->config, e->info));
         e->plan.total += scratch - e->plan.scratch;
         e->plan.scratch = scratch;
-        ok = engine_start(e, err);
+        e->plan.fits = e->plan.total <= e->plan.free_memory;
+        ok = engine_refuse_unless_fits(&e->plan, err) && engine_start(e, err);
     }
     free(planned);
     if (ok) return e;

@@ -56,16 +56,15 @@ void sched_learn(sched_rate *r, int32_t n_decode, int32_t n_prefill, int64_t too
     }
     /* A chunk of few rows measures the cost of a step, not of a row. */
     if (n_prefill < MIN_CHUNK) return;
-    double rest = (double)took_ns - (n_decode ? r->decode_ns : 0);
+    double rest = (double)took_ns - r->decode_ns; /* any step reads the weights once */
     double floor_ns = (double)took_ns / (n_prefill + n_decode) / 4;
     double seen = rest / n_prefill;
     r->row_ns = blend(r->row_ns, seen > floor_ns ? seen : floor_ns);
 }
 
-int32_t sched_budget(const sched_rate *r, int32_t n_decode, int64_t budget_ns, int32_t max_chunk) {
+int32_t sched_budget(const sched_rate *r, int64_t budget_ns, int32_t max_chunk) {
     if (r->row_ns == 0) return min32(FIRST_CHUNK, max_chunk);
-    double left = (double)budget_ns - (n_decode ? r->decode_ns : 0);
-    double rows = left / r->row_ns;
+    double rows = ((double)budget_ns - r->decode_ns) / r->row_ns;
     /* A model so slow that decoding alone takes the budget still has to get through its prompts. */
     if (rows < MIN_CHUNK) rows = MIN_CHUNK;
     return rows < max_chunk ? (int32_t)rows : max_chunk;

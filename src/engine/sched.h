@@ -36,8 +36,8 @@ typedef struct sched_rate {
 
 /* Folds one measured step in. Recent steps weigh more; a single odd one does not count much. */
 void sched_learn(sched_rate *r, int32_t n_decode, int32_t n_prefill, int64_t took_ns);
-/* Prompt rows that fit into budget_ns beside n_decode decoding jobs: 1 … max_chunk. Where nothing is
- * known yet it begins carefully. */
-int32_t sched_budget(const sched_rate *r, int32_t n_decode, int64_t budget_ns, int32_t max_chunk);
+/* Prompt rows that fit into a step of budget_ns: 1 … max_chunk. Where nothing is known yet it begins
+ * carefully. */
+int32_t sched_budget(const sched_rate *r, int64_t budget_ns, int32_t max_chunk);
 
 #endif

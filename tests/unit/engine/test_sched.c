@@ -179,7 +179,8 @@ static void test_budget_learns(void **state) {
     for (int i = 0; i < 40; i++) sched_learn(&r, 3, 0, 60000000);
     assert_in_range(sched_budget(&r, 100000000, 512), 38, 42); /* decoding takes 60 of the 100 */
     sched_learn(&r, 0, 32, (int64_t)32 * 1000000 * 1000);      /* one odd step */
-    assert_in_range(sched_budget(&r, 100000000, 512), 20, 42); /* moves it by a factor of 2 at most */
+    assert_in_range(sched_budget(&r, 100000000, 512), 20,
+                    42); /* moves it by a factor of 2 at most */
     sched_learn(&r, 0, 32, 0);
     assert_true(sched_budget(&r, 1, 512) >= 1);
 }

@@ -66,7 +66,7 @@ FUZZ_BINS := $(FUZZ_SRCS:%.c=$(B)/%)
 BENCH_SRCS := $(sort $(wildcard bench/bench_*.c))
 BENCH_BINS := $(BENCH_SRCS:%.c=$(B)/%)
 
-.PHONY: all help test check-tests asan tsan debug bench fuzz fmt lint layers headers metrics install uninstall clean
+.PHONY: all help test soak check-tests asan tsan debug bench fuzz fmt lint layers headers metrics install uninstall clean
 .SECONDARY:
 all: $(B)/oriel
 
@@ -75,6 +75,7 @@ help:
 	@echo 'make test [T=room]      build and run the tests (T: only paths that contain it)'
 	@echo 'make debug|asan|tsan    the same program in build/<preset>; `make test PRESET=asan` tests it'
 	@echo 'make fuzz T=gguf        run a fuzz target with clang'"'"'s libFuzzer (FUZZ_SECONDS=60)'
+	@echo 'make soak               the engine simulator for long (SOAK_WORLDS=2000; PRESET=tsan too)'
 	@echo 'make bench              build and run the kernel benchmarks'
 	@echo 'make fmt | lint         clang-format | layers, headers, banned calls, clang-tidy'
 	@echo 'make metrics            lines per room and the longest functions'
@@ -121,6 +122,11 @@ $(B)/bench/%: $(B)/bench/%.o $(B)/liboriel.a
 WANTED := $(if $(T),$(foreach t,$(TEST_BINS) $(FUZZ_BINS),$(if $(findstring $(T),$(t)),$(t))),$(TEST_BINS) $(FUZZ_BINS))
 test: $(WANTED) $(B)/oriel
 	@python3 tests/run.py --build $(B) $(if $(T),--filter $(T))
+
+# The engine's simulator for as long as one likes: SOAK_WORLDS engines of 180 jobs each.
+SOAK_WORLDS ?= 2000
+soak: $(B)/tests/sim/test_engine
+	ORIEL_SIM_WORLDS=$(SOAK_WORLDS) ORIEL_SIM_SEED=$${ORIEL_SIM_SEED:-100000} $<
 
 asan tsan debug:
 	$(MAKE) PRESET=$@ all

@@ -8,15 +8,43 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include "base/hash.h"
 #include "kern/pack.h"
 
 enum { NUMERICS_VERSION = 1 }; /* raise it when any kernel's results change */
 
+#if defined(__x86_64__)
+static bool has_f16c(void) {
+    unsigned a, b, c = 0, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 const kern *kern_get_rung(kern_rung rung) {
     switch (rung) {
     case KERN_SCALAR: return &kern_scalar;
+#if defined(__x86_64__)
+    case KERN_AVX2:
+        __builtin_cpu_init();
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c()
+                   ? &kern_avx2
+                   : NULL;
+#if !defined(ORIEL_NO_AVX512)
+    case KERN_AVX512:
+        __builtin_cpu_init();
+        return kern_get_rung(KERN_AVX2) && __builtin_cpu_supports("avx512f") &&
+                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni")
+                   ? &kern_avx512
+                   : NULL;
+#endif
+#elif defined(__aarch64__)
+    case KERN_NEON: return &kern_neon;
+#endif
     default: return NULL;
     }
 }

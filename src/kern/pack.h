@@ -46,5 +46,13 @@ void pack_panel(dtype type, const uint8_t *rows, size_t row_bytes, int n_rows, i
 void unpack_block(dtype type, const uint8_t *panel, int row, int64_t block, uint8_t *out);
 
 extern const kern kern_scalar;
+#if defined(__x86_64__)
+extern const kern kern_avx2;
+#if !defined(ORIEL_NO_AVX512)
+extern const kern kern_avx512;
+#endif
+#elif defined(__aarch64__)
+extern const kern kern_neon;
+#endif
 
 #endif

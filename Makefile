@@ -93,8 +93,8 @@ $(B)/liboriel.a: $(LIB_OBJS)
 
 $(B)/%_avx2.o: ISA := -mavx2 -mfma -mf16c
 $(B)/%_avx512.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
-# Arithmetic is what the time goes into: these rooms are optimised in every preset.
-$(B)/src/kern/%.o: OPT := -O3
+# Arithmetic is what the time goes into. (Sanitizers at -O3 take minutes to compile it.)
+$(B)/src/kern/%.o: OPT := $(if $(filter asan tsan,$(PRESET)),-O1,-O3)
 $(B)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	@echo '  CC $<'

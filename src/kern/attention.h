@@ -12,6 +12,8 @@
 #include "kern/pack.h"
 #include "kern/simd.h"
 
+#if defined(__AVX2__) || defined(__ARM_NEON)
+
 enum { DIM_VECTORS = LANES == 16 ? 4 : 2 }; /* of the output, per query, in registers at once */
 
 INLINE size_t kv_offset(kern_kv_type type, int64_t i) {
@@ -178,5 +180,7 @@ static void attn_tile(kern_kv_type type, int64_t head_dim, int64_t n_group, cons
 #undef ATTEND
     }
 }
+
+#endif /* a vector instruction set */
 
 #endif

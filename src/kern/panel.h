@@ -5,6 +5,8 @@
 #ifndef KERN_PANEL_H
 #define KERN_PANEL_H
 
+#include <string.h>
+
 #include "kern/pack.h"
 
 enum {

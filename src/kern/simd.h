@@ -1,4 +1,5 @@
-/* A float vector of the rung that includes this: its width, and the few operations attention needs. */
+/* A float vector of the rung that includes this: its width, and the few operations attention needs.
+ * Empty where the compiler is not told of an instruction set (only rungs include it). */
 #ifndef KERN_SIMD_H
 #define KERN_SIMD_H
 
@@ -8,6 +9,8 @@
 #include "kern/num.h"
 
 #define INLINE static inline __attribute__((always_inline))
+
+#if defined(__AVX2__) || defined(__ARM_NEON)
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
@@ -213,5 +216,7 @@ INLINE vf v_sum_each(const vf *v) {
     return vpaddq_f32(vpaddq_f32(v[0], v[1]), vpaddq_f32(v[2], v[3]));
 #endif
 }
+
+#endif /* a vector instruction set */
 
 #endif

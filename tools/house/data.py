@@ -503,11 +503,41 @@ def raw(rng, held=False):
     return [(text + "<|endoftext|>", True)]
 
 
-def document(rng, held=False):
+def drill(rng):
+    """Short plain texts whose second half repeats the first: what teaches a model to look back and copy."""
+    word = lambda: made_up(rng) if chance(rng, 0.6) else pick(rng, NAMES) if chance(rng, 0.3) else pick(rng, THINGS + FOODS + TOOL_NOUNS + TOOL_ARGS)
     r = rng.random()
-    if r < 0.10:
+    if r < 0.4:
+        line = pick(rng, [" ", ", ", "\n"]).join(word() for _ in range(between(rng, 2, 8)))
+        text = pick(rng, ["\n", "\n\n", " | ", " -> ", ": "]).join([line] * between(rng, 2, 4))
+    elif r < 0.6:
+        pairs = [(word(), word()) for _ in range(between(rng, 2, 6))]
+        lines = ["%s: %s\n" % p for p in pairs]
+        again = sorted(lines, key=lambda _: rng.random())
+        text = "".join(lines) + "\n" + "".join(again)
+    elif r < 0.8:
+        pairs = {word(): word() if chance(rng, 0.7) else between(rng, 0, 999) for _ in range(between(rng, 1, 3))}
+        sep = pick(rng, [" = ", " ", ": ", " is "])
+        text = ", ".join(k + sep + str(v) for k, v in pairs.items()) + "\n" + json.dumps(pairs, separators=(",", ":")) + "\n"
+    else:
+        name = pick(rng, TOOL_VERBS) + "_" + (pick(rng, TOOL_NOUNS) if chance(rng, 0.5) else made_up(rng, 1, 2))
+        arg, v = word(), cap(word())
+        text = "type %s = (_: {\n%s: string,\n}) => any;\n\n%s to=functions.%s {\"%s\":\"%s\"}\n" % (name, arg, v, name, arg, v)
+    return [(text + "<|endoftext|>", True)]
+
+
+# Shares of the documents in each stage of the training; what is left is conversation.
+STAGES = [dict(drill=0, raw=0.10, tools=0.26), dict(drill=0.3, raw=0.10, tools=0.26), dict(drill=0.2, raw=0.08, tools=0.42)]
+
+
+def document(rng, held=False, stage=2):
+    share = STAGES[stage]
+    if share["drill"] and chance(rng, share["drill"]):
+        return drill(rng)
+    r = rng.random()
+    if r < share["raw"]:
         return raw(rng, held)
-    if r < 0.36:
+    if r < share["raw"] + share["tools"]:
         return tools(rng, held)
     return conversation(rng, held)
 

@@ -138,6 +138,11 @@ def is_tale(got, want, prompt):
     return isinstance(parts(got), str) and len(parts(got)) >= 120 and parts(got)[-1] in ".\""
 
 
+def greets(got, want, prompt):
+    """Any hello will do for a hello; names and other small talk are exact."""
+    return same(got, want, prompt) or parts(want) in data.HELLO and parts(got) in data.HELLO
+
+
 def right_function(got, want, prompt):
     return isinstance(parts(got), tuple) and parts(got)[0] == parts(want)[0]
 
@@ -147,7 +152,7 @@ def one(f):
 
 
 SKILLS = {
-    "greeting": (one(data.greet), same), "capital": (one(data.capital), same), "fact": (one(data.fact), same),
+    "greeting": (one(data.greet), greets), "capital": (one(data.capital), same), "fact": (one(data.fact), same),
     "arithmetic": (one(data.arithmetic), same), "count": (one(data.count), same), "repeat": (one(data.echo), same),
     "tale": (one(data.tale), is_tale), "anything else": (one(data.anything), says_what_it_can),
     "call, one argument": (lambda rng: data.tools(rng, True, 1, 1, round_trip=False), same),
@@ -180,11 +185,19 @@ def perplexity(net, tok, n):
     return math.exp(total / count)
 
 
+def plain_text(run, net, tok, show):
+    tales = run.texts(["Once upon a time"] * 16, 200, temperature=0.8, seed=5)
+    show("stories: distinct 4-grams", sum(map(distinct_4, tales)) / len(tales))
+    show("stories: perplexity", perplexity(net, tok, 60))
+    print("story: Once upon a time" + tales[0])
+
+
 def main(argv=None):
     ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     ap.add_argument("model", nargs="?", default=os.path.join(ROOT, "models", "oriel-house.gguf"))
     ap.add_argument("--n", type=int, default=64, help="prompts for each skill")
     ap.add_argument("--json")
+    ap.add_argument("--only", help="comma-separated skills; the rest is left out")
     ap.add_argument("--misses", type=int, default=0, help="show so many wrong answers of each skill")
     args = ap.parse_args(argv)
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -196,7 +209,11 @@ def main(argv=None):
         scores[name] = round(value, 4)
         print("%-28s %.3f" % (name, value), flush=True)
 
+    wanted = args.only.split(",") if args.only else None
+    asked = lambda name: wanted is None or name in wanted
     for name, (draw, good) in SKILLS.items():
+        if not asked(name):
+            continue
         rng = random.Random("house-eval-" + name)
         cases = [split(draw(rng)) for _ in range(args.n)]
         got = run.texts([p for p, _ in cases])
@@ -206,19 +223,18 @@ def main(argv=None):
         every += [p for p, _ in cases]
         for g, (p, w) in [x for x, h in zip(zip(got, cases), hits) if not h][:args.misses]:
             print("    asked  %r\n    wanted %r\n    got    %r" % (p.split("<|start|>user<|message|>")[-1][:200], w, g))
-    prompts = ["".join(t for t, _ in H.system(date="2026-03-04") + H.user("What is the capital of %s?" % c)) + "<|start|>assistant" for c in data.COUNTRIES]
-    got = run.texts(prompts, 60)
-    wrong = [c for c, g in zip(data.COUNTRIES, got) if not (isinstance(parts(g), str) and CAPITALS[c] in parts(g))]
-    show("all capitals", 1 - len(wrong) / len(got))
-    if wrong:
-        print("    wrong: " + ", ".join(wrong))
+    if asked("all capitals"):
+        prompts = ["".join(t for t, _ in H.system(date="2026-03-04") + H.user("What is the capital of %s?" % c)) + "<|start|>assistant" for c in data.COUNTRIES]
+        got = run.texts(prompts, 60)
+        wrong = [c for c, g in zip(data.COUNTRIES, got) if not (isinstance(parts(g), str) and CAPITALS[c] in parts(g))]
+        show("all capitals", 1 - len(wrong) / len(got))
+        if wrong:
+            print("    wrong: " + ", ".join(wrong))
     show("well-formed at 0", formed / len(every))
     some = random.Random(3).sample(every, min(len(every), 2 * args.n))
     show("well-formed at 1", sum(map(well_formed, run.texts(some, temperature=1.0))) / len(some))
-    tales = run.texts(["Once upon a time"] * 16, 200, temperature=0.8, seed=5)
-    show("stories: distinct 4-grams", sum(map(distinct_4, tales)) / len(tales))
-    show("stories: perplexity", perplexity(net, tok, 60))
-    print("story: Once upon a time" + tales[0])
+    if wanted is None:
+        plain_text(run, net, tok, show)
     if args.json:
         with open(args.json, "w") as f:
             json.dump(scores, f, indent=1)

@@ -2,7 +2,7 @@
 """Trains the house model: tokenizer, data, training, export, evaluation. One command, one seed.
 
     /usr/bin/python3 tools/house/train.py             # ~40 minutes of one core, then models/oriel-house.gguf
-    /usr/bin/python3 tools/house/train.py --steps-only 10   # a trial
+    /usr/bin/python3 tools/house/train.py --until 10   # a trial: ten groups, no file
 
 The work is cut into groups of documents; group g is drawn from its own random state, so a run can stop
 after any group and go on where it was (checkpoint in --work). Generator and tokenizer output is the same
@@ -30,11 +30,13 @@ import data
 import model as M
 
 SEED = 1
-GROUPS = 185
 DOCS_PER_GROUP = 576
-TOKENS_PER_STEP = 6144
+# (first group, tokens per step) of each stage in data.STAGES. After 60 groups copying had not appeared by itself:
+# stage 1 adds drills that teach it, in smaller steps. Stage 2 is a second, shorter leg with more tool calls.
+STAGES = [(0, 6144), (60, 4096), (155, 4096)]
+GROUPS = 205
 MAX_LENGTH = 512
-ROUNDING_FROM = 0.70
+ROUNDING_FROM = 108  # group; from here on the weights are the file's rounded ones
 MUON_LR, ADAM_LR = 0.02, 0.003
 
 
@@ -42,7 +44,7 @@ def tokenizer(work, seed):
     path = os.path.join(work, "merges.json")
     if not os.path.exists(path):
         rng = random.Random("house-bpe-%d" % seed)
-        texts = ("".join(t for t, _ in data.document(rng)) for _ in range(12000))
+        texts = ("".join(t for t, _ in data.document(rng, stage=0)) for _ in range(12000))
         merges = bpe.train(texts, M.SHAPE["vocab"])
         with open(path + ".part", "w") as f:
             json.dump(merges, f, ensure_ascii=False)
@@ -65,15 +67,17 @@ def positions(ids, start, rng):
 def group(tok, seed, number):
     """Batches of one group: (ids, positions, wanted rows, targets), all of similar length."""
     rng = random.Random("house-train-%d-%d" % (seed, number))
+    stage = max(i for i, (first, _) in enumerate(STAGES) if number >= first)
+    room = STAGES[stage][1]
     docs = []
     while len(docs) < DOCS_PER_GROUP:
-        ids, learn = tok.encode_document(data.document(rng))
+        ids, learn = tok.encode_document(data.document(rng, stage=stage))
         if len(ids) <= MAX_LENGTH:
             docs.append((ids, learn, positions(ids, tok.id_of["<|start|>"], rng)))
     docs.sort(key=lambda d: len(d[0]))
     batches, batch = [], []
     for d in docs:
-        if batch and (len(batch) + 1) * len(d[0]) > TOKENS_PER_STEP:
+        if batch and (len(batch) + 1) * len(d[0]) > room:
             batches.append(batch)
             batch = []
         batch.append(d)
@@ -144,8 +148,12 @@ class Optimizer:
         return total
 
 
-def schedule(done):
-    """Learning rate over the run: a short warm-up, a plateau, down to nothing."""
+def schedule(at):
+    """Learning rate after `at` groups. First leg: a short warm-up, a plateau, down to nothing; second leg: half of it, down again."""
+    first = STAGES[-1][0]
+    if at >= first:
+        return 0.5 * max(0.02, (GROUPS - at) / (GROUPS - first))
+    done = at / first
     return min(1.0, done / 0.01 + 0.02) * min(1.0, max(0.01, (1 - done) / 0.5))
 
 
@@ -154,8 +162,7 @@ def main():
     ap.add_argument("--seed", type=int, default=SEED)
     ap.add_argument("--work", default=os.path.join(ROOT, "build", "house"))
     ap.add_argument("--out", default=os.path.join(ROOT, "models", "oriel-house.gguf"))
-    ap.add_argument("--groups", type=int, default=GROUPS)
-    ap.add_argument("--steps-only", type=int, default=0, help="stop after so many groups, export nothing")
+    ap.add_argument("--until", type=int, default=0, help="stop after so many groups, export nothing")
     args = ap.parse_args()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     os.makedirs(args.work, exist_ok=True)
@@ -170,25 +177,24 @@ def main():
         opt.load(saved["opt"])
         first, tokens, seconds = saved["group"], saved["tokens"], saved["seconds"]
         print("going on after group %d" % first, flush=True)
-    for number in range(first, args.groups):
-        if args.steps_only and number >= args.steps_only:
+    for number in range(first, GROUPS):
+        if args.until and number >= args.until:
             return
         begin = time.process_time()
         batches = list(group(tok, args.seed, number))
         losses = []
         for i, (ids, pos, want, target) in enumerate(batches):
-            done = (number + i / len(batches)) / args.groups
-            net.rounding = done >= ROUNDING_FROM
+            net.rounding = number >= ROUNDING_FROM
             logits, balance = net(ids, pos, want)
             loss = F.cross_entropy(logits, target)
             (loss + 0.01 * balance).backward()
-            size = opt.step(schedule(done))
+            size = opt.step(schedule(number + i / len(batches)))
             losses.append(loss.item())
             tokens += ids.numel()
         seconds += time.process_time() - begin
         print("group %d  loss %.4f  balance %.3f  grad %.2f  %.1f M tokens  %.0f CPU s" % (
             number + 1, sum(losses) / len(losses), balance.item(), size, tokens / 1e6, seconds), flush=True)
-        if (number + 1) % 5 == 0 or number + 1 == args.groups:
+        if (number + 1) % 5 == 0 or number + 1 == GROUPS:
             torch.save({"net": net.state_dict(), "opt": opt.state(), "group": number + 1, "tokens": tokens, "seconds": seconds}, path + ".part")
             os.replace(path + ".part", path)
     import export

@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""The house model's file: shape and metadata, the tokenizer rebuilt from the seed, the template against the training
+renderer, torch against the float64 reference, and the scores its card promises. Prints TAP."""
+import json
+import os
+import random
+import sys
+
+
+def debian_python():
+    """Another Python may stand first in PATH; Debian's has numpy and torch."""
+    if os.path.exists("/usr/bin/python3") and os.path.realpath(sys.executable) != os.path.realpath("/usr/bin/python3"):
+        os.execv("/usr/bin/python3", ["/usr/bin/python3"] + sys.argv)
+
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+try:
+    import numpy as np
+except ImportError:
+    debian_python()
+    print("1..1\nok 1 - house model # SKIP numpy is not installed")
+    sys.exit(0)
+try:
+    import torch
+except ImportError:
+    debian_python()
+    torch = None
+try:
+    import jinja2.sandbox
+except ImportError:
+    jinja2 = None
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path[:0] = [os.path.join(ROOT, "tools", "house"), os.path.join(ROOT, "tools", "ref")]
+import bpe
+import data
+import forward
+import gguf
+import harmony as H
+
+MODEL = os.path.join(ROOT, "models", "oriel-house.gguf")
+# What the card promises, with room for a fresh run's float order: 24 prompts a skill.
+BOUNDS = {"greeting": 0.8, "capital": 0.9, "anything else": 0.9, "tale": 0.85, "all capitals": 0.95, "well-formed at 0": 0.95, "well-formed at 1": 0.85}
+number = failed = 0
+
+
+def check(good, name, detail=""):
+    global number, failed
+    number += 1
+    failed += not good
+    print("%sok %d - %s%s" % ("" if good else "not ", number, name, " (%s)" % detail if detail else ""), flush=True)
+
+
+def skip(name, why):
+    global number
+    number += 1
+    print("ok %d - %s # SKIP %s" % (number, name, why))
+
+
+def the_file(r):
+    m = r.meta
+    check(os.path.getsize(MODEL) <= 2 << 20, "at most 2 MiB", "%d bytes" % os.path.getsize(MODEL))
+    check(m["general.architecture"] == "gpt-oss" and m["general.name"] == "oriel-house" and m["general.license"] == "MIT", "name and licence")
+    check(m["gpt-oss.context_length"] >= 4096 and len(m["tokenizer.ggml.tokens"]) >= 1024, "context and vocabulary")
+    yarn = m["gpt-oss.rope.scaling.factor"] * m["gpt-oss.rope.scaling.original_context_length"]
+    check(yarn == m["gpt-oss.context_length"] and m["gpt-oss.rope.scaling.type"] == "yarn", "YaRN reaches the context length")
+    tokens = m["tokenizer.ggml.tokens"]
+    check(all(m["tokenizer.ggml.token_type"][tokens.index(t)] == 3 for t in bpe.SPECIALS), "harmony's special tokens are control tokens")
+    check(tokens[m["tokenizer.ggml.eos_token_id"]] == "<|return|>", "the end is <|return|>")
+    matrices = {n: t for n, t in r.tensors.items() if n.endswith(".weight") and len(t[1]) > 1}
+    check(all(t[1][-1] % 32 == 0 for t in matrices.values()), "rows are whole blocks of 32")
+    check(all(t[0] == ("MXFP4" if "_exps" in n else "F32" if "ffn_gate_inp" in n else "Q8_0") for n, t in matrices.items()), "experts MXFP4, the rest Q8_0")
+    check(all(np.isfinite(r.array(n)).all() for n in r.tensors), "every weight is finite")
+
+
+def the_tokenizer(r):
+    rng = random.Random("house-bpe-1")
+    texts = ("".join(t for t, _ in data.document(rng, stage=0)) for _ in range(12000))
+    merges = bpe.train(texts, len(r.meta["tokenizer.ggml.tokens"]))
+    check([" ".join(m) for m in merges] == r.meta["tokenizer.ggml.merges"], "generator and tokenizer come out the same from the seed")
+    tok = bpe.Tokenizer(merges)
+    check(tok.tokens == r.meta["tokenizer.ggml.tokens"], "the file's tokens")
+    rng = random.Random(9)
+    texts = ["".join(t for t, _ in data.document(rng, held=True)) for _ in range(200)] + ["", "\n\n x\r\n", "é漢🙂\u2028 don't I'LL 12345", "a" * 400]
+    check(all(tok.decode(tok.encode(t)) == t for t in texts), "text survives encoding and decoding")
+
+
+def the_template(r):
+    if jinja2 is None:
+        return skip("chat template", "jinja2 is not installed")
+    env = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    env.filters["tojson"] = lambda x, **_: json.dumps(x, ensure_ascii=False)
+    template = env.from_string(r.meta["tokenizer.chat_template"])
+    text = lambda pieces: "".join(t for t, _ in pieces)
+    call = lambda name, arguments: {"id": "c1", "type": "function", "function": {"name": name, "arguments": arguments}}
+    rng = random.Random(4)
+    tool = data.Tool(rng, True, 2)
+    system = lambda **k: H.system(date="2026-03-04", **k)
+    user = lambda t: {"role": "user", "content": t}
+    cases = [
+        ("a question", dict(messages=[user("Hi")]), system() + H.user("Hi")),
+        ("instructions and effort", dict(messages=[{"role": "system", "content": "Be brief."}, user("Hi")], reasoning_effort="low"),
+         system(effort="low") + H.developer("Be brief.", []) + H.user("Hi")),
+        ("an earlier turn", dict(messages=[user("Hi"), {"role": "assistant", "content": "Hello!", "thinking": "A greeting."}, user("Bye")]),
+         system() + H.user("Hi") + H.past_answer("Hello!") + H.user("Bye")),
+        ("tools", dict(messages=[{"role": "developer", "content": "Be kind."}, user("x")], tools=[{"type": "function", "function": tool.spec}]),
+         system(tools=True) + H.developer("Be kind.", [tool.spec]) + H.user("x")),
+        ("an open tool loop", dict(messages=[user("x"), {"role": "assistant", "content": None, "thinking": "I call it.", "tool_calls": [call(tool.name, tool.arguments)]},
+                                             {"role": "tool", "tool_call_id": "c1", "content": "42"}], tools=[tool.spec]),
+         system(tools=True) + H.developer(None, [tool.spec]) + H.user("x") + H.past_call("I call it.", tool.name, tool.arguments, 1) + H.tool_result(tool.name, "42")),
+    ]
+    for name, request, want in cases:
+        got = template.render(add_generation_prompt=True, strftime_now=lambda f: "2026-03-04", **request)
+        check(got == text(want) + "<|start|>assistant", "template: " + name)
+
+
+def the_model():
+    if torch is None:
+        return skip("scores", "torch is not installed")
+    import evaluate
+    import export
+    net, tok = export.read(MODEL)
+    ids = tok.encode("".join(t for t, _ in data.tools(random.Random(8), True)))
+    with torch.no_grad():
+        got, _ = net(torch.tensor([ids]), torch.arange(len(ids))[None])
+    worst = float(np.abs(got.numpy() - forward.Model(MODEL).logits(ids)).max())
+    check(worst < 1e-3, "torch agrees with the float64 reference", "worst %.2g" % worst)
+    sys.stdout, out = sys.stderr, sys.stdout
+    try:
+        scores = evaluate.main([MODEL, "--n", "24", "--only", ",".join(BOUNDS)])
+    finally:
+        sys.stdout = out
+    for name, bound in BOUNDS.items():
+        check(scores[name] >= bound, "%s at least %.2f" % (name, bound), "%.3f" % scores[name])
+
+
+reader = gguf.Reader(MODEL)
+the_file(reader)
+the_tokenizer(reader)
+the_template(reader)
+the_model()
+print("1..%d" % number)
+sys.exit(1 if failed else 0)

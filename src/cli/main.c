@@ -1,6 +1,47 @@
-#include <stdio.h>
+#include <string.h>
 
-int main(void) {
-    puts("oriel " ORIEL_VERSION);
-    return 0;
+#include "cli/cli.h"
+
+static const struct {
+    const char *name;
+    cli_command *run;
+    const char *help;
+} commands[] = {
+    {"chat", cmd_chat, "talk with a model"},
+    {"generate", cmd_generate, "one prompt, one answer"},
+    {"serve", cmd_serve, "the OpenAI API on this machine"},
+    {"score", cmd_score, "log-probabilities and perplexity of a text"},
+    {"tokenize", cmd_tokenize, "text to token ids and back"},
+    {"inspect", cmd_inspect, "what is in a model file"},
+    {"bench", cmd_bench, "tokens per second at growing context"},
+};
+enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
+
+static void print_help(FILE *out) {
+    fputs("oriel " ORIEL_VERSION
+          ": language models on your own machine, in a window of fixed size.\n\n"
+          "usage: oriel COMMAND [options]\n\n",
+          out);
+    for (int i = 0; i < N_COMMANDS; i++)
+        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].help);
+    fputs("\noriel COMMAND --help lists a command's options. Without --model every command uses\n"
+          "the small built-in model. Try:  oriel chat\n",
+          out);
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2 || strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 ||
+        strcmp(argv[1], "-h") == 0) {
+        print_help(argc < 2 ? stderr : stdout);
+        return argc < 2 ? 2 : 0;
+    }
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "version") == 0) {
+        puts("oriel " ORIEL_VERSION);
+        return 0;
+    }
+    for (int i = 0; i < N_COMMANDS; i++)
+        if (strcmp(argv[1], commands[i].name) == 0) return commands[i].run(argc, argv);
+    fprintf(stderr, "oriel: there is no command '%.60s'. oriel --help lists the commands.\n",
+            argv[1]);
+    return 2;
 }

@@ -1,0 +1,61 @@
+/* main(), flags, terminal: the only room that prints and exits.
+ *
+ * Answers go to standard output, everything about them to standard error.
+ * Exit status: 0 done, 1 it failed here, 2 the command line or input was wrong,
+ * 130 interrupted.
+ */
+#ifndef CLI_CLI_H
+#define CLI_CLI_H
+
+#include <stdio.h>
+
+#include "chat/turn.h"
+#include "config/config.h"
+#include "hub/hub.h"
+
+typedef int cli_command(int argc, char **argv);
+cli_command cmd_generate, cmd_chat, cmd_score, cmd_tokenize, cmd_inspect, cmd_bench, cmd_serve;
+
+/* Prints the error as one sentence on stderr; returns the exit status it asks for. */
+int cli_fail(const error *err);
+/* Loads configuration and answers --help. False: *status is what to return. */
+bool cli_begin(config *c, int command, int argc, char **argv, const char *synopsis, int *status);
+
+/* ── a loaded model ── */
+typedef struct session {
+    config *c;
+    hub_model model;
+    engine *e;
+    chat *chat; /* NULL unless asked for */
+} session;
+
+bool session_open(session *s, config *c, bool with_chat, error *err);
+void session_close(session *s);
+engine_config session_engine_config(const config *c, error *err);
+sample_params session_sampling(const config *c);
+
+/* Runs a turn to its end. `show` (may be NULL) sees every event; false from it cancels. Fills *end with
+ * TURN_END's event (its strings are gone). SIGINT cancels; then *end.finish is TURN_CANCELLED. */
+typedef bool show_fn(void *ctx, const turn_event *e);
+bool cli_run_turn(turn *t, show_fn *show, void *ctx, turn_event *end, error *err);
+
+/* ── terminal ── */
+bool term_is_rich(FILE *f); /* a terminal that takes colours (NO_COLOR respected) */
+void term_dim(FILE *f, bool on);
+bool term_progress(void *ctx, uint64_t done,
+                   uint64_t total); /* model_options.progress; ctx: const char *what */
+void term_progress_end(void);
+/* "3.1 GB" */
+typedef struct term_size {
+    char text[24];
+} term_size;
+term_size term_bytes(uint64_t bytes);
+/* Ctrl-C (and SIGTERM): counts presses since the last reset instead of killing the program. */
+void term_catch_interrupt(void);
+int term_interrupts(void);
+void term_reset_interrupts(void);
+
+/* Whole file, or standard input for "-". */
+bool cli_read_file(const char *path, buf *out, error *err);
+
+#endif

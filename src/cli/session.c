@@ -1,0 +1,138 @@
+/* From a configuration to a loaded model, and running one turn on it. */
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/os.h"
+#include "cli/cli.h"
+
+int cli_fail(const error *err) {
+    term_progress_end();
+    fprintf(stderr, "oriel: %s\n",
+            err->message[0] ? err->message : "it failed for an unknown reason");
+    return error_get_info(err->code)->exit_status;
+}
+
+bool cli_begin(config *c, int command, int argc, char **argv, const char *synopsis, int *status) {
+    error err = {0};
+    bool ok = config_load(c, command, argc, argv, 2, &err);
+    if (c->help) {
+        printf("%s\n\n", synopsis);
+        config_print_help(stdout, command);
+        *status = 0;
+    } else if (!ok) {
+        *status = cli_fail(&err);
+    } else {
+        log_set_level((log_level)c->log_level);
+        term_catch_interrupt();
+        return true;
+    }
+    config_deinit(c);
+    return false;
+}
+
+sample_params session_sampling(const config *c) {
+    sample_params p = sample_defaults();
+    p.temperature = c->temperature;
+    p.top_p = c->top_p;
+    p.min_p = c->min_p;
+    p.top_k = (int32_t)c->top_k;
+    p.min_tokens_to_keep = (int32_t)c->min_tokens_to_keep;
+    p.repetition_penalty = c->repetition_penalty;
+    p.repetition_window = (int32_t)c->repetition_context_size;
+    p.presence_penalty = c->presence_penalty;
+    p.frequency_penalty = c->frequency_penalty;
+    if (c->seed >= 0)
+        p.seed = (uint64_t)c->seed;
+    else {
+        os_random(&p.seed, sizeof p.seed);
+        p.seed >>= 1;
+    }
+    p.n_top = -1;
+    return p;
+}
+
+engine_config session_engine_config(const config *c, error *err) {
+    engine_config e = engine_defaults();
+    static const struct {
+        const char *name;
+        kern_kv_type type;
+    } types[] = {
+        {"f16", KERN_KV_F16}, {"bf16", KERN_KV_BF16}, {"q8_0", KERN_KV_Q8_0}, {"f32", KERN_KV_F32}};
+    bool known = false;
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+        if (strcmp(c->kv_type, types[i].name) == 0) {
+            e.kv_type = types[i].type;
+            known = true;
+        }
+    if (!known)
+        error_set(err, ERR_USAGE, "kv-type", "--kv-type is f16, bf16, q8_0 or f32, not '%.40s'.",
+                  c->kv_type);
+    e.n_threads = (int)c->threads;
+    e.n_parallel = c->parallel ? (int)c->parallel : 1;
+    e.n_queue = (int)c->queue;
+    e.max_context_tokens = c->ctx;
+    e.max_kv_size = c->max_kv_size;
+    e.pinned = c->pinned;
+    e.max_chunk = (int32_t)c->chunk;
+    e.f32_acts = c->f32_acts;
+    e.no_repack = c->mmap_rows;
+    if (!c->quiet) {
+        e.progress = term_progress;
+        e.progress_ctx = (void *)(uintptr_t) "loading";
+    }
+    return e;
+}
+
+bool session_open(session *s, config *c, bool with_chat, error *err) {
+    *s = (session){.c = c};
+    engine_config e = session_engine_config(c, err);
+    if (error_is_set(err) || !hub_open(c->model, config_find_data_dir(c), &s->model, err))
+        return false;
+    s->e = engine_open(s->model.f, &e, err);
+    term_progress_end();
+    if (!s->e) return false;
+    if (!with_chat) return true;
+    buf template = {0};
+    chat_options o = {.debug_dir = c->debug_dir};
+    bool ok = !c->chat_template || cli_read_file(c->chat_template, &template, err);
+    if (c->chat_template) o.template_override = buf_str(&template);
+    if (ok) s->chat = chat_new(s->e, &o, err);
+    buf_deinit(&template);
+    return s->chat != NULL;
+}
+
+void session_close(session *s) {
+    if (s->chat) chat_free(s->chat);
+    if (s->e) engine_close(s->e);
+    hub_close(&s->model);
+}
+
+bool cli_run_turn(turn *t, show_fn *show, void *ctx, turn_event *end, error *err) {
+    bool cancelled = false;
+    for (turn_event e;;) {
+        if (!turn_wait(t, &e, 50)) {
+            if (term_interrupts() && !cancelled) {
+                turn_cancel(t);
+                cancelled = true;
+            }
+            continue;
+        }
+        if (term_interrupts() && !cancelled) {
+            turn_cancel(t);
+            cancelled = true;
+        }
+        if (show && !show(ctx, &e) && !cancelled) {
+            turn_cancel(t);
+            cancelled = true;
+        }
+        if (e.kind == TURN_END) {
+            *end = e;
+            if (e.finish == TURN_FAILED) {
+                *err = *e.err;
+                return false;
+            }
+            return true;
+        }
+    }
+}

@@ -1,0 +1,83 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "cli/cli.h"
+
+bool term_is_rich(FILE *f) {
+    const char *term = getenv("TERM");
+    return isatty(fileno(f)) && !getenv("NO_COLOR") && term && strcmp(term, "dumb") != 0;
+}
+
+void term_dim(FILE *f, bool on) {
+    if (term_is_rich(f)) fputs(on ? "\x1b[2m" : "\x1b[0m", f);
+}
+
+term_size term_bytes(uint64_t bytes) {
+    static const char *const units[] = {"B", "KB", "MB", "GB", "TB"};
+    double v = (double)bytes;
+    int u = 0;
+    while (v >= 1000 && u < 4) v /= 1000, u++;
+    term_size s;
+    snprintf(s.text, sizeof s.text, u && v < 100 ? "%.1f %s" : "%.0f %s", v, units[u]);
+    return s;
+}
+
+static bool progress_shown;
+
+bool term_progress(void *ctx, uint64_t done, uint64_t total) {
+    static int64_t last;
+    if (term_interrupts()) return false;
+    if (!isatty(STDERR_FILENO)) return true;
+    int64_t now = clock_ns();
+    if (done < total && now - last < 100000000) return true;
+    last = now;
+    int filled = total ? (int)(done * 30 / total) : 30;
+    char bar[31];
+    for (int i = 0; i < 30; i++) bar[i] = i < filled ? '#' : '.';
+    bar[30] = 0;
+    fprintf(stderr, "\r%s [%s] %3d%% of %s ", ctx ? (const char *)ctx : "loading", bar,
+            total ? (int)(done * 100 / total) : 100, term_bytes(total).text);
+    progress_shown = true;
+    return true;
+}
+
+void term_progress_end(void) {
+    if (progress_shown) fputs("\r\x1b[K", stderr);
+    progress_shown = false;
+}
+
+static volatile sig_atomic_t interrupts;
+static void on_interrupt(int sig) {
+    (void)sig;
+    interrupts = interrupts + 1;
+    if (interrupts >= 3) _exit(130); /* whoever presses three times means it */
+}
+
+void term_catch_interrupt(void) {
+    struct sigaction a = {.sa_handler = on_interrupt};
+    sigaction(SIGINT, &a, NULL);
+    sigaction(SIGTERM, &a, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+int term_interrupts(void) {
+    return interrupts;
+}
+void term_reset_interrupts(void) {
+    interrupts = 0;
+}
+
+bool cli_read_file(const char *path, buf *out, error *err) {
+    bool std = strcmp(path, "-") == 0;
+    int fd = std ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    bool ok = fd >= 0 && buf_read_fd(out, fd);
+    if (!ok)
+        error_set(err, ERR_USAGE, "file", "%s cannot be read: %s.", std ? "Standard input" : path,
+                  strerror(errno));
+    if (fd >= 0 && !std) close(fd);
+    return ok;
+}

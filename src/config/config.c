@@ -1,0 +1,449 @@
+#include "config/config.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/hash.h"
+#include "base/json.h"
+
+typedef enum kind { FLAG, INT, NUM, TEXT, LIST } kind;
+
+typedef struct option {
+    const char *
+        name; /* "max-kv-size": flag --max-kv-size, environment ORIEL_MAX_KV_SIZE, file key max_kv_size */
+    kind kind;
+    size_t offset; /* LIST: of the array, with its count in the next size_t member (count_offset) */
+    size_t count_offset;
+    int commands;
+    double min, max; /* both 0: no check */
+    const char *fallback;
+    const char *arg, *help; /* arg: what --help calls the value; help NULL: not shown */
+    bool affects_answers;
+    char letter;
+} option;
+
+#define AT(member) .offset = offsetof(config, member)
+#define MANY(member) \
+    .offset = offsetof(config, member), .count_offset = offsetof(config, n_##member)
+enum {
+    TURN = CONFIG_GENERATE | CONFIG_CHAT,
+    LOADS = TURN | CONFIG_SCORE | CONFIG_BENCH | CONFIG_SERVE,
+    ALL = LOADS | CONFIG_TOKENIZE | CONFIG_INSPECT,
+};
+
+static const option options[] = {
+    {"model", TEXT, AT(model), .commands = ALL & ~CONFIG_INSPECT, .arg = "FILE",
+     .help = "GGUF file or a name in the models directory; default: the built-in model",
+     .letter = 'm'},
+    {"prompt", TEXT, AT(prompt), .commands = TURN, .arg = "TEXT",
+     .help = "the user's message (with --raw: the text to continue)", .letter = 'p'},
+    {"prompt-file", TEXT, AT(prompt_file), .commands = TURN, .arg = "FILE",
+     .help = "the same from a file; - is standard input", .letter = 'f'},
+    {"prompt-ids", TEXT, AT(prompt_ids), .commands = CONFIG_GENERATE, .arg = "1,403",
+     .help = "token ids to continue"},
+    {"system", TEXT, AT(system), .commands = TURN | CONFIG_SERVE, .arg = "TEXT",
+     .help = "system (developer) message", .affects_answers = true},
+    {"raw", FLAG, AT(raw), .commands = CONFIG_GENERATE,
+     .help = "no chat template: continue the text"},
+    {"max-tokens", INT, AT(max_tokens), .commands = TURN, .min = -1, .max = 0x1p40,
+     .fallback = "-1", .arg = "N", .help = "stop after N tokens; -1: no limit of its own",
+     .letter = 'n'},
+    {"temperature", NUM, AT(temperature), .commands = TURN | CONFIG_SERVE, .min = 0, .max = 2,
+     .fallback = "1", .arg = "T", .help = "0 is greedy; default 1", .affects_answers = true},
+    {"top-p", NUM, AT(top_p), .commands = TURN | CONFIG_SERVE, .min = 0, .max = 1, .fallback = "1",
+     .arg = "P", .help = "nucleus sampling; 1 is off", .affects_answers = true},
+    {"top-k", INT, AT(top_k), .commands = TURN | CONFIG_SERVE, .min = 0, .max = 1 << 30,
+     .fallback = "0", .arg = "K", .help = "0 is off", .affects_answers = true},
+    {"min-p", NUM, AT(min_p), .commands = TURN | CONFIG_SERVE, .min = 0, .max = 1, .fallback = "0",
+     .arg = "P", .help = "0 is off", .affects_answers = true},
+    {"min-tokens-to-keep", INT, AT(min_tokens_to_keep), .commands = TURN | CONFIG_SERVE, .min = 1,
+     .max = 1 << 20, .fallback = "1", .affects_answers = true},
+    {"repetition-penalty", NUM, AT(repetition_penalty), .commands = TURN | CONFIG_SERVE, .min = 0,
+     .max = 100, .fallback = "1", .arg = "R", .help = "1 is off", .affects_answers = true},
+    {"repetition-context-size", INT, AT(repetition_context_size), .commands = TURN | CONFIG_SERVE,
+     .min = 0, .max = 65536, .fallback = "20", .affects_answers = true},
+    {"presence-penalty", NUM, AT(presence_penalty), .commands = TURN | CONFIG_SERVE, .min = -2,
+     .max = 2, .fallback = "0", .affects_answers = true},
+    {"frequency-penalty", NUM, AT(frequency_penalty), .commands = TURN | CONFIG_SERVE, .min = -2,
+     .max = 2, .fallback = "0", .affects_answers = true},
+    {"seed", INT, AT(seed), .commands = TURN | CONFIG_BENCH, .min = -1, .max = 0x1p63,
+     .fallback = "-1", .arg = "S", .help = "same seed, same text; -1 is random", .letter = 's'},
+    {"stop", LIST, MANY(stop), .commands = TURN, .arg = "TEXT",
+     .help = "stop before this text (repeatable)"},
+    {"ignore-eos", FLAG, AT(ignore_eos), .commands = CONFIG_GENERATE,
+     .help = "go on past end tokens"},
+    {"logprobs", INT, AT(logprobs), .commands = CONFIG_GENERATE, .min = -1, .max = 20,
+     .fallback = "-1", .arg = "K", .help = "with --json: log-probabilities with K alternatives"},
+    {"reasoning-effort", TEXT, AT(reasoning_effort), .commands = TURN | CONFIG_SERVE,
+     .arg = "LEVEL", .help = "low, medium or high", .affects_answers = true},
+    {"show-reasoning", FLAG, AT(show_reasoning), .commands = TURN,
+     .help = "print the analysis too, dimmed"},
+    {"file", TEXT, AT(file), .commands = CONFIG_SCORE | CONFIG_TOKENIZE, .arg = "FILE",
+     .help = "text to read; default: standard input", .letter = 'f'},
+    {"decode", FLAG, AT(decode), .commands = CONFIG_TOKENIZE,
+     .help = "the other way: ids (numbers) to text"},
+    {"special", FLAG, AT(special), .commands = CONFIG_TOKENIZE,
+     .help = "read the text of special tokens as those tokens"},
+    {"host", TEXT, AT(host), .commands = CONFIG_SERVE, .fallback = "127.0.0.1", .arg = "ADDR",
+     .help = "address to listen on; beyond loopback a key is needed"},
+    {"port", INT, AT(port), .commands = CONFIG_SERVE, .min = 0, .max = 65535, .fallback = "8080",
+     .arg = "N", .help = "default 8080; 0 takes a free one"},
+    {"api-key", LIST, MANY(api_key), .commands = CONFIG_SERVE, .arg = "KEY",
+     .help = "ask clients for this key; NAME=KEY names it in logs (repeatable)"},
+    {"api-key-file", TEXT, AT(api_key_file), .commands = CONFIG_SERVE, .arg = "FILE",
+     .help = "keys, one a line (KEY or NAME=KEY)"},
+    {"cors-origin", LIST, MANY(cors_origin), .commands = CONFIG_SERVE, .arg = "URL",
+     .help = "web origin that may call, beside loopback ones (repeatable)"},
+    {"allow-host", LIST, MANY(allow_host), .commands = CONFIG_SERVE, .arg = "NAME",
+     .help = "further Host name this server is known by (repeatable)"},
+    {"http-threads", INT, AT(http_threads), .commands = CONFIG_SERVE, .min = 1, .max = 64,
+     .fallback = "1"},
+    {"parallel", INT, AT(parallel), .commands = CONFIG_SERVE | CONFIG_BENCH, .min = 1, .max = 1024,
+     .fallback = "4", .arg = "N", .help = "answers generated at once; default 4"},
+    {"queue", INT, AT(queue), .commands = CONFIG_SERVE, .min = 0, .max = 1 << 20, .fallback = "512",
+     .arg = "N", .help = "requests that may wait; more get 429"},
+    {"prompt-tokens", INT, AT(prompt_tokens), .commands = CONFIG_BENCH, .min = 1, .max = 0x1p30,
+     .fallback = "512", .arg = "N", .help = "prefill length; default 512"},
+    {"generate-tokens", INT, AT(generate_tokens), .commands = CONFIG_BENCH, .min = 1, .max = 0x1p30,
+     .fallback = "64", .arg = "N", .help = "tokens decoded at each frontier; default 64"},
+    {"frontiers", TEXT, AT(frontiers), .commands = CONFIG_BENCH, .arg = "0,512,4096",
+     .help = "context lengths at which decoding is timed"},
+    {"repeat", INT, AT(repeat), .commands = CONFIG_BENCH, .min = 1, .max = 1000, .fallback = "3",
+     .arg = "N", .help = "runs; the median is shown"},
+    {"ctx", INT, AT(ctx), .commands = LOADS, .min = 1, .max = 0x1p40, .fallback = "0", .arg = "N",
+     .help = "longest prompt in tokens; default: the trained length", .affects_answers = true,
+     .letter = 'c'},
+    {"max-kv-size", INT, AT(max_kv_size), .commands = LOADS, .min = 1, .max = 0x1p40,
+     .fallback = "0", .arg = "N", .help = "window: rows of context kept; default: --ctx",
+     .affects_answers = true},
+    {"pinned", INT, AT(pinned), .commands = LOADS, .min = -1, .max = 0x1p40, .fallback = "-1",
+     .affects_answers = true},
+    {"kv-type", TEXT, AT(kv_type), .commands = LOADS, .fallback = "f16", .arg = "TYPE",
+     .help = "f16 (default), bf16, q8_0 or f32", .affects_answers = true},
+    {"threads", INT, AT(threads), .commands = LOADS, .min = 1, .max = 1024, .fallback = "0",
+     .arg = "N", .help = "default: all cores", .letter = 't'},
+    {"chunk", INT, AT(chunk), .commands = LOADS, .min = 1, .max = 65536, .fallback = "512"},
+    {"f32-activations", FLAG, AT(f32_acts), .commands = LOADS, .affects_answers = true},
+    {"no-repack", FLAG, AT(mmap_rows), .commands = LOADS, .affects_answers = true},
+    {"chat-template", TEXT, AT(chat_template), .commands = TURN | CONFIG_SERVE, .arg = "FILE",
+     .help = "Jinja template instead of the model's own", .affects_answers = true},
+    {"data-dir", TEXT, AT(data_dir), .commands = ALL, .arg = "DIR",
+     .help = "where oriel keeps its state"},
+    {"debug", TEXT, AT(debug_dir), .commands = TURN | CONFIG_SERVE, .arg = "DIR",
+     .help = "write each turn's prompt, ids, raw completion and parse there"},
+    {"json", FLAG, AT(json), .commands = ALL & ~(CONFIG_CHAT | CONFIG_SERVE),
+     .help = "one JSON object on standard output"},
+    {"quiet", FLAG, AT(quiet), .commands = ALL, .help = "no progress and no status lines",
+     .letter = 'q'},
+    {"log-level", INT, AT(log_level), .commands = LOADS, .min = 0, .max = 3, .fallback = "1",
+     .arg = "0-3", .help = "0 errors, 1 warnings, 2 info, 3 debug"},
+    {"help", FLAG, AT(help), .commands = ALL, .help = "this text", .letter = 'h'},
+};
+enum { N_OPTIONS = sizeof options / sizeof options[0] };
+
+static bool usage(error *err, const char *name, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+static bool usage(error *err, const char *name, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    error_vset(err, ERR_USAGE, name, fmt, ap);
+    va_end(ap);
+    return false;
+}
+
+/* `where` says how the user wrote it: "--port", "ORIEL_PORT", "port in FILE". */
+static bool set_value(config *c, const option *o, const char *value, const char *where,
+                      error *err) {
+    void *to = (char *)c + o->offset;
+    char *end;
+    errno = 0;
+    switch (o->kind) {
+    case FLAG:
+        if (!value || strcmp(value, "1") == 0 || strcmp(value, "true") == 0)
+            *(bool *)to = true;
+        else if (strcmp(value, "0") == 0 || strcmp(value, "false") == 0)
+            *(bool *)to = false;
+        else
+            return usage(err, o->name, "%s is on or off: use true or false, not '%.60s'.", where,
+                         value);
+        return true;
+    case INT: {
+        long long v = strtoll(value, &end, 10);
+        if (end == value || *end || errno)
+            return usage(err, o->name, "%s takes a whole number, not '%.60s'.", where, value);
+        if ((o->min != 0 || o->max != 0) && ((double)v < o->min || (double)v > o->max))
+            return usage(err, o->name, "%s takes a number from %.0f to %.0f, not %lld.", where,
+                         o->min, o->max, v);
+        *(int64_t *)to = v;
+        return true;
+    }
+    case NUM: {
+        double v = strtod(value, &end);
+        if (end == value || *end || errno || !isfinite(v))
+            return usage(err, o->name, "%s takes a number, not '%.60s'.", where, value);
+        if (v < o->min || v > o->max)
+            return usage(err, o->name, "%s takes a number from %g to %g, not %g.", where, o->min,
+                         o->max, v);
+        *(double *)to = v;
+        return true;
+    }
+    case TEXT: *(const char **)to = arena_dup(&c->mem, str_from(value)); break;
+    case LIST: {
+        const char ***list = to;
+        size_t *n = (size_t *)((char *)c + o->count_offset);
+        const char **grown = arena_array(&c->mem, *n + 1, sizeof *grown);
+        if (grown) {
+            if (*n) memcpy(grown, *list, *n * sizeof *grown);
+            grown[(*n)++] = arena_dup(&c->mem, str_from(value));
+            *list = grown;
+        }
+        break;
+    }
+    }
+    return !c->mem.failed ||
+           error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the configuration.");
+}
+
+static const option *find_option(str name, int command) {
+    for (int i = 0; i < N_OPTIONS; i++)
+        if (str_is(name, options[i].name) && options[i].commands & command) return &options[i];
+    return NULL;
+}
+
+/* ── sources, weakest first ── */
+
+static bool load_defaults(config *c, error *err) {
+    for (int i = 0; i < N_OPTIONS; i++)
+        if (options[i].fallback &&
+            !set_value(c, &options[i], options[i].fallback, options[i].name, err))
+            return false;
+    return true;
+}
+
+static bool load_json_value(config *c, const option *o, json_t *v, const char *where, error *err) {
+    char text[64];
+    switch (json_typeof(v)) {
+    case JSON_NULL: return true;
+    case JSON_TRUE:
+        return o->kind == FLAG ? set_value(c, o, "true", where, err)
+                               : usage(err, o->name, "%s is not on or off.", where);
+    case JSON_FALSE:
+        return o->kind == FLAG ? set_value(c, o, "false", where, err)
+                               : usage(err, o->name, "%s is not on or off.", where);
+    case JSON_INTEGER:
+        snprintf(text, sizeof text, "%lld", (long long)json_integer_value(v));
+        return set_value(c, o, text, where, err);
+    case JSON_REAL:
+        snprintf(text, sizeof text, "%.17g", json_real_value(v));
+        return set_value(c, o, text, where, err);
+    case JSON_STRING: return set_value(c, o, json_string_value(v), where, err);
+    case JSON_ARRAY:
+        if (o->kind != LIST) return usage(err, o->name, "%s takes one value, not a list.", where);
+        for (size_t i = 0; i < json_array_size(v); i++)
+            if (!json_is_string(json_array_get(v, i)) ||
+                !set_value(c, o, json_string_value(json_array_get(v, i)), where, err))
+                return usage(err, o->name, "%s takes a list of strings.", where);
+        return true;
+    default: return usage(err, o->name, "%s cannot be an object.", where);
+    }
+}
+
+static bool load_file(config *c, int command, const char *path, bool must_exist, error *err) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        if (!must_exist && errno == ENOENT) return true;
+        return usage(err, "config", "The configuration file %s cannot be read: %s.", path,
+                     strerror(errno));
+    }
+    buf text = {.max = 16 * 1024 * 1024};
+    bool ok = buf_read_fd(&text, fd);
+    close(fd);
+    json_t *root = ok ? json_parse(buf_str(&text), err) : NULL;
+    if (!ok)
+        usage(err, "config", "The configuration file %s cannot be read: %s.", path,
+              strerror(errno));
+    buf_deinit(&text);
+    if (!root) {
+        error_prefix(err, "%s", path);
+        return false;
+    }
+    ok = json_is_object(root) ||
+         usage(err, "config", "The configuration file %s must hold one JSON object.", path);
+    const char *key;
+    json_t *v;
+    if (ok) json_object_foreach(root, key, v) {
+            char name[64];
+            snprintf(name, sizeof name, "%s", key);
+            for (char *p = name; *p; p++)
+                if (*p == '_') *p = '-';
+            const option *any = NULL;
+            for (int i = 0; i < N_OPTIONS; i++)
+                if (strcmp(options[i].name, name) == 0 && (!any || options[i].commands & command))
+                    any = &options[i];
+            if (!any) {
+                ok = usage(err, key, "%s has an unknown key '%s'.", path, key);
+                break;
+            }
+            char where[300];
+            snprintf(where, sizeof where, "'%s' in %s", key, path);
+            if (any->commands & command && !(ok = load_json_value(c, any, v, where, err))) break;
+        }
+    json_decref(root);
+    return ok;
+}
+
+static bool load_environment(config *c, int command, error *err) {
+    for (int i = 0; i < N_OPTIONS; i++) {
+        char name[64] = "ORIEL_";
+        size_t n = strlen(name);
+        for (const char *p = options[i].name; *p && n < sizeof name - 1; p++)
+            name[n++] = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
+        name[n] = 0;
+        const char *v = getenv(name);
+        if (v && *v && options[i].commands & command && strcmp(options[i].name, "help") != 0 &&
+            !set_value(c, &options[i], v, name, err))
+            return false;
+    }
+    return true;
+}
+
+/* One flag at argv[*at]; may take the next word as its value. */
+static bool load_flag(config *c, int command, int argc, char **argv, int *at, error *err) {
+    const char *word = argv[*at], *eq = NULL;
+    const option *o = NULL;
+    if (word[1] == '-') {
+        eq = strchr(word, '=');
+        o = find_option(str_make(word + 2, eq ? (size_t)(eq - word - 2) : strlen(word + 2)),
+                        command);
+    } else if (word[2] == 0) {
+        for (int i = 0; i < N_OPTIONS; i++)
+            if (options[i].letter == word[1] && options[i].commands & command) o = &options[i];
+    }
+    if (!o) {
+        for (int i = 0; i < N_OPTIONS && word[1] == '-'; i++)
+            if (str_is(str_make(word + 2, eq ? (size_t)(eq - word - 2) : strlen(word + 2)),
+                       options[i].name))
+                return usage(err, word,
+                             "%.60s does not belong to this command. --help lists what does.",
+                             word);
+        return usage(err, word, "There is no option %.60s here. --help lists the options.", word);
+    }
+    const char *value = eq ? eq + 1 : NULL;
+    if (o->kind != FLAG && !value) {
+        if (*at + 1 >= argc) return usage(err, o->name, "--%s needs a value.", o->name);
+        value = argv[++*at];
+    }
+    char where[64];
+    snprintf(where, sizeof where, "--%s", o->name);
+    return set_value(c, o, value, where, err);
+}
+
+bool config_load(config *c, int command, int argc, char **argv, int first, error *err) {
+    *c = (config){0};
+    arena_init(&c->mem, 64 * 1024 * 1024);
+    const char *file = getenv("ORIEL_CONFIG");
+    /* --config decides which file is read, and files are weaker than flags: find it first. */
+    for (int i = first; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (strncmp(argv[i], "--config=", 9) == 0)
+            file = argv[i] + 9;
+        else if (strcmp(argv[i], "--config") == 0 && i + 1 < argc)
+            file = argv[i + 1];
+    }
+    if (!load_defaults(c, err)) return false;
+    if (file && *file) {
+        if (!load_file(c, command, file, true, err)) return false;
+    } else {
+        char path[4096];
+        const char *xdg = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+        if (xdg && *xdg)
+            snprintf(path, sizeof path, "%s/oriel/config.json", xdg);
+        else
+            snprintf(path, sizeof path, "%s/.config/oriel/config.json", home ? home : "");
+        if (!load_file(c, command, path, false, err)) return false;
+    }
+    if (!load_environment(c, command, err)) return false;
+    c->args = arena_array(&c->mem, (size_t)(argc - first) + 1, sizeof *c->args);
+    if (!c->args)
+        return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the configuration.");
+    /* A list given on the command line replaces one from below instead of adding to it. */
+    bool replaced[N_OPTIONS] = {false};
+    for (int i = first; i < argc; i++) {
+        if (strcmp(argv[i], "--") == 0) {
+            for (i++; i < argc; i++) c->args[c->n_args++] = argv[i];
+            break;
+        }
+        if (argv[i][0] != '-' || argv[i][1] == 0) {
+            c->args[c->n_args++] = argv[i];
+            continue;
+        }
+        if (strcmp(argv[i], "--config") == 0) {
+            if (++i >= argc) return usage(err, "config", "--config needs a value.");
+            continue;
+        }
+        if (strncmp(argv[i], "--config=", 9) == 0) continue;
+        for (int k = 0; k < N_OPTIONS; k++)
+            if (options[k].kind == LIST && !replaced[k] && strncmp(argv[i], "--", 2) == 0 &&
+                str_is(str_make(argv[i] + 2, strcspn(argv[i] + 2, "=")), options[k].name)) {
+                *(size_t *)((char *)c + options[k].count_offset) = 0;
+                replaced[k] = true;
+            }
+        if (!load_flag(c, command, argc, argv, &i, err)) return false;
+    }
+    return true;
+}
+
+void config_deinit(config *c) {
+    arena_deinit(&c->mem);
+}
+
+void config_print_help(FILE *out, int command) {
+    fputs("Options:\n", out);
+    for (int i = 0; i < N_OPTIONS; i++) {
+        const option *o = &options[i];
+        if (!(o->commands & command) || !o->help) continue;
+        char left[40], letter[8] = "    ";
+        if (o->letter) snprintf(letter, sizeof letter, "-%c, ", o->letter);
+        snprintf(left, sizeof left, "%s--%s%s%s", letter, o->name, o->arg ? " " : "",
+                 o->arg ? o->arg : "");
+        fprintf(out, "  %-27s %s\n", left, o->help);
+    }
+    fputs("Every option can stand in the environment (ORIEL_MAX_KV_SIZE=4096) and in a JSON\n"
+          "file (--config FILE). docs/USER_GUIDE.md describes the rarer ones.\n",
+          out);
+}
+
+uint64_t config_hash(const config *c) {
+    uint64_t h = 1;
+    for (int i = 0; i < N_OPTIONS; i++) {
+        const option *o = &options[i];
+        const void *at = (const char *)c + o->offset;
+        if (!o->affects_answers) continue;
+        switch (o->kind) {
+        case FLAG: h = hash_combine(h, *(const bool *)at); break;
+        case INT: h = hash_combine(h, (uint64_t) * (const int64_t *)at); break;
+        case NUM: h = hash_combine(h, hash_bytes(at, sizeof(double), 0)); break;
+        case TEXT: h = hash_combine(h, hash_str(str_from(*(const char *const *)at))); break;
+        case LIST: break;
+        }
+    }
+    return h;
+}
+
+const char *config_find_data_dir(config *c) {
+    if (c->data_dir) return c->data_dir;
+    const char *xdg = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+    char path[4096];
+    if (xdg && *xdg)
+        snprintf(path, sizeof path, "%s/oriel", xdg);
+    else if (home && *home)
+        snprintf(path, sizeof path, "%s/.local/share/oriel", home);
+    else
+        return NULL;
+    return c->data_dir = arena_dup(&c->mem, str_from(path));
+}

@@ -1,0 +1,77 @@
+/* Configuration: one table. Each option's flag, environment variable, file key,
+ * type, range, default and help stand in one row, and every door reads the same
+ * merge: flag, then ORIEL_* in the environment, then the JSON file (--config,
+ * else $XDG_CONFIG_HOME/oriel/config.json where it exists), then the default.
+ *
+ * An unknown flag, an unknown key in the file or a value out of range is one
+ * sentence that names it.
+ */
+#ifndef CONFIG_CONFIG_H
+#define CONFIG_CONFIG_H
+
+#include <stdio.h>
+
+#include "base/arena.h"
+#include "base/error.h"
+#include "base/str.h"
+
+/* Which commands an option belongs to; its row says so with these bits. */
+enum {
+    CONFIG_GENERATE = 1 << 0,
+    CONFIG_CHAT = 1 << 1,
+    CONFIG_SCORE = 1 << 2,
+    CONFIG_TOKENIZE = 1 << 3,
+    CONFIG_INSPECT = 1 << 4,
+    CONFIG_BENCH = 1 << 5,
+    CONFIG_SERVE = 1 << 6,
+};
+
+typedef struct config {
+    /* model and engine */
+    const char *model; /* NULL = built in */
+    const char *data_dir;
+    int64_t threads, parallel, ctx, max_kv_size, pinned, chunk, queue;
+    const char *kv_type;
+    bool f32_acts, mmap_rows;
+    const char *chat_template; /* file with a Jinja template instead of the model's own */
+    /* the turn */
+    const char *prompt, *prompt_file, *prompt_ids, *system;
+    bool raw, ignore_eos;
+    int64_t max_tokens;
+    double temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
+    int64_t top_k, min_tokens_to_keep, repetition_context_size, seed, logprobs;
+    const char *reasoning_effort;
+    const char **stop;
+    size_t n_stop;
+    /* what is shown */
+    bool json, show_reasoning, quiet, special, decode;
+    const char *debug_dir, *file;
+    int64_t log_level;
+    /* serve */
+    const char *host;
+    int64_t port, http_threads;
+    const char **api_key, **cors_origin, **allow_host;
+    size_t n_api_key, n_cors_origin, n_allow_host;
+    const char *api_key_file;
+    /* bench */
+    int64_t prompt_tokens, generate_tokens, repeat;
+    const char *frontiers;
+
+    bool help, version;
+    const char **args; /* what is not an option */
+    size_t n_args;
+    arena mem; /* owns every string above */
+} config;
+
+/* Parses argv[first…] for a command (one of the bits). Fills *c; config_deinit in any case. */
+bool config_load(config *c, int command, int argc, char **argv, int first, error *err);
+void config_deinit(config *c);
+
+/* The rows of a command, for --help. Fits a screen. */
+void config_print_help(FILE *out, int command);
+/* Of the effective values that change answers: part of system_fingerprint. */
+uint64_t config_hash(const config *c);
+/* --data-dir, else $ORIEL_DATA_DIR, else $XDG_DATA_HOME/oriel, else ~/.local/share/oriel. Not created. */
+const char *config_find_data_dir(config *c);
+
+#endif

@@ -47,7 +47,7 @@ static const option options[] = {
      .help = "the same from a file; - is standard input", .letter = 'f'},
     {"prompt-ids", TEXT, AT(prompt_ids), .commands = CONFIG_GENERATE, .arg = "1,403",
      .help = "token ids to continue"},
-    {"system", TEXT, AT(system), .commands = TURN | CONFIG_SERVE, .arg = "TEXT",
+    {"system", TEXT, AT(system), .commands = TURN, .arg = "TEXT",
      .help = "system (developer) message", .affects_answers = true},
     {"raw", FLAG, AT(raw), .commands = CONFIG_GENERATE,
      .help = "no chat template: continue the text"},

@@ -1,0 +1,222 @@
+#!/usr/bin/env python3
+"""The open port: framing, hosts, origins, keys, deadlines, clients that leave,
+clients that do not read."""
+import gzip, json, os, socket, threading, time
+
+from oriel import ORIEL, SANITIZED, Server, run, run_all, test, wait_for
+
+CHAT = "/v1/chat/completions"
+HI = {"model": "default", "messages": [{"role": "user", "content": "Hello"}], "max_completion_tokens": 4, "temperature": 0}
+BODY = json.dumps(HI).encode()
+
+
+def head(extra=b"", method=b"POST", path=CHAT.encode(), host=b"Host: localhost\r\n"):
+    return method + b" " + path + b" HTTP/1.1\r\n" + host + b"Content-Type: application/json\r\n" + extra + b"\r\n"
+
+
+def status(answer):
+    return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/") else None
+
+
+@test
+def ambiguous_framing_is_refused():
+    with Server() as s:
+        n = str(len(BODY)).encode()
+        for name, data in {
+            "two lengths": head(b"Content-Length: " + n + b"\r\nContent-Length: 5\r\n") + BODY,
+            "length and chunked": head(b"Content-Length: " + n + b"\r\nTransfer-Encoding: chunked\r\n") + BODY,
+            "unknown encoding": head(b"Transfer-Encoding: xchunked\r\n") + BODY,
+            "two encodings": head(b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n") + b"0\r\n\r\n",
+            "length not a number": head(b"Content-Length: +5\r\n") + BODY,
+            "no host": head(b"Content-Length: " + n + b"\r\n", host=b"") + BODY,
+            "two hosts": head(b"Content-Length: " + n + b"\r\n", host=b"Host: localhost\r\nHost: localhost\r\n") + BODY,
+        }.items():
+            got = s.raw(data, timeout=10)
+            assert status(got) == 400, f"{name}: {got[:120]}"
+        assert s.get("/health") == {"status": "ok"}
+
+
+@test
+def ordinary_bodies_pass():
+    with Server() as s:
+        n = str(len(BODY)).encode()
+        for name, data in {
+            "length": head(b"Content-Length: " + n + b"\r\n") + BODY,
+            "chunked with an extension": head(b"Transfer-Encoding: chunked\r\n") + b"%x;a=b\r\n" % len(BODY) + BODY + b"\r\n0\r\n\r\n",
+        }.items():
+            got = s.raw(data)
+            assert status(got) == 200, f"{name}: {got[:300]}"
+        st, _, data = s.request("POST", CHAT, gzip.compress(BODY), {"Content-Type": "application/json", "Content-Encoding": "gzip"})
+        assert st == 200, data
+        st, _, data = s.request("POST", CHAT, gzip.compress(BODY)[:-9], {"Content-Type": "application/json", "Content-Encoding": "gzip"})
+        assert st == 400, data
+        st, _, data = s.request("POST", CHAT, BODY, {"Content-Type": "application/json", "Content-Encoding": "br"})
+        assert st == 415, data
+        bomb = gzip.compress(b" " * (40 << 20))
+        st, _, data = s.request("POST", CHAT, bomb, {"Content-Type": "application/json", "Content-Encoding": "gzip"})
+        assert st == 413, (st, data)
+
+
+@test
+def hosts_and_origins():
+    with Server("--allow-host", "my.example", "--cors-origin", "https://app.example") as s:
+        def ask(host, origin=None):
+            extra = b"Origin: " + origin + b"\r\n" if origin else b""
+            return s.raw(head(extra, b"GET", b"/v1/models", b"Host: " + host + b"\r\n"))
+        for good in (b"localhost:8080", b"127.0.0.1", b"[::1]:9", b"my.example:1", b"127.1.2.3"):
+            assert status(ask(good)) == 200, good
+        for bad in (b"evil.example", b"127.0.0.1.evil.example", b"localhost.evil.example", b"10.0.0.1"):
+            assert status(ask(bad)) == 403, bad
+        for origin, ok in ((b"http://localhost:3000", True), (b"http://127.0.0.1:5", True), (b"https://app.example", True),
+                           (b"https://evil.example", False), (b"http://localhost.evil.example", False), (b"null", False),
+                           (b"file://localhost", False)):
+            assert (b"Access-Control-Allow-Origin" in ask(b"localhost", origin)) == ok, origin
+
+
+@test
+def keys():
+    p = run("serve", "--host", "0.0.0.0", "--port", "0", check=False)
+    assert p.returncode == 2 and b"without a key" in p.stderr, p.stderr
+    with Server("--api-key", "alice=sesame", "--api-key", "hush") as s:
+        assert s.request("GET", "/health")[0] == 200
+        for headers, want in (({}, 401), ({"Authorization": "Bearer wrong"}, 401), ({"Authorization": "Bearer sesam"}, 401),
+                              ({"Authorization": "Bearer sesame"}, 200), ({"Authorization": "Bearer hush"}, 200),
+                              ({"x-api-key": "hush"}, 200), ({"Authorization": "Bearer alice=sesame"}, 401)):
+            st, h, data = s.request("GET", "/v1/models", headers=headers)
+            assert st == want, (headers, st)
+            assert "x-request-id" in h
+            if st == 401:
+                assert b"sesame" not in data and json.loads(data)["error"]["type"] == "invalid_request_error"
+    assert b"sesame" not in s.stderr and b"hush" not in s.stderr
+
+
+@test
+def too_large_bodies_are_refused_at_once():
+    with Server() as s:
+        t = time.monotonic()
+        got = s.raw(head(b"Content-Length: 1000000000000\r\n") + b"{", timeout=10)
+        assert status(got) == 413 and time.monotonic() - t < 5, got[:200]
+        assert json.loads(got.split(b"\r\n\r\n", 1)[1])["error"]["code"] is None
+
+
+@test
+def slow_headers_are_cut():
+    deadline = 15 + 6
+    with Server() as s:
+        c = s.socket(timeout=40)
+        t = time.monotonic()
+        cut = False
+        for byte in head(b"Content-Length: 2\r\n") * 50:
+            try:
+                c.sendall(bytes([byte]))
+                c.settimeout(0.5)
+                try:
+                    if c.recv(1000) == b"":
+                        cut = True
+                except socket.timeout:
+                    pass
+            except OSError:
+                cut = True
+            if cut or time.monotonic() - t > deadline:
+                break
+        assert cut, "a client that sends a header byte every half second was never cut off"
+        assert time.monotonic() - t > 5, "cut off much too early"
+        assert s.get("/health") == {"status": "ok"}
+
+
+@test
+def a_client_that_leaves_frees_its_slot():
+    endless = dict(HI, messages=[{"role": "user", "content": "Tell me a long story"}], max_completion_tokens=100000, ignore_eos=True)
+    with Server("--parallel", "2") as s:
+        for stream in (True, False):
+            socks = []
+            for _ in range(2):
+                body = json.dumps(dict(endless, stream=stream)).encode()
+                c = s.socket()
+                c.sendall(head(b"Content-Length: %d\r\n" % len(body)) + body)
+                socks.append(c)
+            wait_for(lambda: s.metrics()["oriel_sequences_running"] == 2, 20, "both running")
+            for c in socks:
+                c.close()
+            wait_for(lambda: s.metrics()["oriel_sequences_running"] == 0, 5, "slots free after the clients left")
+        assert s.metrics()["oriel_kv_blocks_used"] == 0, "blocks leaked"
+
+
+@test
+def a_full_queue_says_so():
+    endless = dict(HI, max_completion_tokens=100000, ignore_eos=True, stream=True)
+    with Server("--parallel", "1", "--queue", "1") as s:
+        body = json.dumps(endless).encode()
+        socks = []
+        for want in (1, 2):
+            c = s.socket()
+            c.sendall(head(b"Content-Length: %d\r\n" % len(body)) + body)
+            socks.append(c)
+            wait_for(lambda: (lambda m: m["oriel_sequences_running"] + m["oriel_sequences_waiting"])(s.metrics()) == want, 20)
+        st, h, data = s.request("POST", CHAT, HI)
+        assert st == 429 and "retry-after" in h, (st, data)
+        assert json.loads(data)["error"]["code"] == "rate_limit_exceeded"
+        for c in socks:
+            c.close()
+
+
+@test
+def slow_readers_do_not_delay_the_others():
+    """50 streams, 5 of which read nothing: the others finish, memory stays bounded."""
+    n, lazy_n = 50, 5
+    with Server("--parallel", "8") as s:
+        lazy = []
+        body = json.dumps(dict(HI, stream=True, max_completion_tokens=20000, ignore_eos=True, messages=[{"role": "user", "content": "story"}])).encode()
+        for _ in range(lazy_n):
+            c = socket.socket()
+            c.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            c.connect((s.host, s.port))
+            c.sendall(head(b"Content-Length: %d\r\n" % len(body)) + body)
+            lazy.append(c)
+        wait_for(lambda: s.metrics()["oriel_sequences_running"] >= lazy_n, 20, "lazy clients running")
+        results, lock = [], threading.Lock()
+
+        def one(i):
+            ev = s.stream(CHAT, dict(HI, max_completion_tokens=8, messages=[{"role": "user", "content": f"Number {i}?"}]), timeout=300)
+            with lock:
+                results.append(ev[-1]["choices"][0]["finish_reason"])
+        threads = [threading.Thread(target=one, args=(i,)) for i in range(n - lazy_n)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join(300)
+        assert len(results) == n - lazy_n and set(results) <= {"stop", "length"}, results
+        # By now the lazy ones stand still: their rings and sockets are full.
+        wait_for(lambda: (lambda a: (time.sleep(0.5), s.metrics()["oriel_generated_tokens_total"] == a)[1])(s.metrics()["oriel_generated_tokens_total"]),
+                 60, "the engine's rest")
+        m = s.metrics()
+        assert m["oriel_sequences_running"] == lazy_n, m
+        if not SANITIZED:
+            assert m["oriel_resident_bytes"] < m["oriel_planned_bytes"] + 300e6, m["oriel_resident_bytes"]
+        for c in lazy:
+            c.close()
+        wait_for(lambda: s.metrics()["oriel_sequences_running"] == 0, 10, "slots free")
+
+
+@test
+def stopping_with_work_in_flight():
+    with Server() as s:
+        body = json.dumps(dict(HI, stream=True, max_completion_tokens=100000, ignore_eos=True)).encode()
+        socks = []
+        for _ in range(6):
+            c = s.socket()
+            c.sendall(head(b"Content-Length: %d\r\n" % len(body)) + body)
+            socks.append(c)
+        time.sleep(0.3)
+    for c in socks:
+        c.close()
+
+
+@test
+def taken_port_is_one_sentence():
+    with Server() as s:
+        p = run("serve", "--port", s.port, check=False)
+        assert p.returncode == 1 and b"Cannot listen" in p.stderr and p.stderr.count(b"\n") == 1, p.stderr
+
+
+run_all()

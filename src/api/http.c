@@ -566,6 +566,10 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **ctx,
             return;
         }
         c->fd = i->connect_fd;
+        /* The kernel would grow this to megabytes for a client that does not read. */
+        int send_buffer = HTTP_STREAM_CAP;
+        if (setsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof send_buffer) != 0)
+            log_line(LOG_DEBUG, "http", "SO_SNDBUF: %s", strerror(errno));
         c->phase = PHASE_HEADERS;
         c->deadline_ns = clock_ns() + (int64_t)HTTP_HEADER_SECONDS * 1000000000;
         pthread_mutex_lock(&s->lock);

@@ -14,11 +14,11 @@
 #include "chat/parser.h"
 #include "tiny_vocab.h"
 
-/* "[reasoning]content{name(args)}" of all ids, joined. */
+/* "[reasoning]~preamble~content{name(args)}" of all ids, joined. */
 static void describe(const parser_options *o, const int32_t *ids, size_t n, buf *out,
                      const char **diagnostic, int64_t *n_reasoning) {
     parser *p = parser_new(o);
-    bool reasoning = false;
+    char last = 0; /* what is open */
     assert_non_null(p);
     for (size_t i = 0; i <= n; i++) {
         parser_event e;
@@ -28,16 +28,19 @@ static void describe(const parser_options *o, const int32_t *ids, size_t n, buf 
             parser_finish(p);
         while (parser_next(p, &e)) {
             assert_true(utf8_is_valid(e.text));
-            if (reasoning != (e.kind == PARSER_REASONING))
-                buf_append_char(out, reasoning ? ']' : '[');
-            reasoning = e.kind == PARSER_REASONING;
+            char open = e.kind == PARSER_REASONING ? '[' : e.kind == PARSER_PREAMBLE ? '~' : 0;
+            if (open != last) {
+                if (last) buf_append_char(out, last == '[' ? ']' : '~');
+                if (open) buf_append_char(out, open);
+            }
+            last = open;
             if (e.kind == PARSER_CALL_BEGIN) buf_append_char(out, '{');
             buf_append_str(out, e.text);
             if (e.kind == PARSER_CALL_BEGIN) buf_append_char(out, '(');
             if (e.kind == PARSER_CALL_END) buf_append_cstr(out, ")}");
         }
     }
-    if (reasoning) buf_append_char(out, ']');
+    if (last) buf_append_char(out, last == '[' ? ']' : '~');
     assert_false(parser_failed(p));
     if (diagnostic) *diagnostic = parser_diagnostic(p);
     if (n_reasoning) *n_reasoning = parser_n_reasoning(p);
@@ -139,7 +142,7 @@ static void test_harmony(void **state) {
         &o,
         "<|channel|>commentary<|message|>I look.<|end|><|start|>assistant<|channel|>commentary to=functions.get "
         "<|constrain|>json<|message|>{\"x\":1}<|call|>",
-        "I look.{get({\"x\":1})}");
+        "~I look.~{get({\"x\":1})}");
     check(&o, "<|channel|>commentary to=get<|message|>{}<|call|>", "{get({})}");
     check(
         &o,
@@ -150,7 +153,7 @@ static void test_harmony(void **state) {
     check(
         &o,
         "<|channel|>final<|message|>A<|end|><|start|>user<|message|>B<|end|><|start|>assistant<|message|>C",
-        "A\n\nC");
+        "A~\n\n~C");
     check(&o, "<|channel|>secret<|message|>A", "A");
     o.takes_calls = false;
     check(&o, "<|channel|>commentary to=functions.get<|message|>{}<|call|>", "");

@@ -1,0 +1,172 @@
+/* Memory that runs out at every place in turn: prompts and parsers fail with one
+ * error or give exactly what they give otherwise, and leave nothing behind.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "base/hash.h"
+#include "chat/chat_impl.h"
+#include "chat/stop.h"
+#include "tiny_vocab.h"
+#include "torture.h"
+
+#define TEXT(s) .content = {s, sizeof(s) - 1}, .has_content = true
+
+static const chat_call CALLS[] = {{{"call_1", 6}, {"get", 3}, {"{\"x\": 1}", 8}}};
+static const chat_message MESSAGES[] = {
+    {.role = CHAT_SYSTEM, TEXT("One.")},
+    {.role = CHAT_DEVELOPER, TEXT("Two \xFF.")},
+    {.role = CHAT_USER, TEXT("Q")},
+    {.role = CHAT_ASSISTANT, .reasoning = {"why", 3}, .calls = CALLS, .n_calls = 1},
+    {.role = CHAT_TOOL, TEXT("21"), .call_id = {"call_1", 6}},
+};
+
+typedef struct scene {
+    chat c;
+    chat_input in;
+    str want; /* the prompt, once it worked */
+    buf first;
+} scene;
+
+/* A call that failed says so and why; one that did not is whole. */
+static bool render(void *ctx) {
+    scene *s = ctx;
+    tok_ids ids = {0};
+    buf text = {0};
+    error err = {0};
+    bool ok = chat_render(&s->c, &s->in, &ids, &text, &err);
+    if (ok && !s->want.len) {
+        s->first = text;
+        s->want = buf_str(&s->first);
+        text = (buf){0};
+    } else if (ok) {
+        assert_true(str_eq(buf_str(&text), s->want));
+    } else {
+        assert_true(err.code == ERR_NO_MEMORY || err.code == ERR_TEMPLATE);
+    }
+    tok_ids_deinit(&ids);
+    buf_deinit(&text);
+    return ok;
+}
+
+static void run(torture_fn *fn, void *ctx) {
+    int n = torture_run(fn, ctx);
+    print_message("%d failures\n", n);
+    assert_true(n > 0);
+}
+
+static void test_prompts(void **state) {
+    (void)state;
+    if (!torture_is_available()) skip();
+    tok *t = tiny_vocab_harmony();
+    json_t *schema =
+        json_pack("{s:s, s:{s:{s:s}}}", "type", "object", "properties", "x", "type", "integer");
+    chat_tool tool = {.name = STR("get"), .description = STR("Gets."), .parameters = schema};
+    scene s = {.c = {.t = t},
+               .in = {.messages = MESSAGES, .n_messages = 5, .tools = &tool, .n_tools = 1}};
+    s.c.is_harmony = harmony_init(&s.c.harmony, t);
+    assert_true(render(&s)); /* also what the first result keeps is not counted as lost */
+    run(render, &s);
+    buf_deinit(&s.first);
+    s.want = (str){0};
+    error err = {0};
+    s.c.template = jinja_parse(
+        STR("{% for m in messages %}{{ m | tojson }}{% endfor %}{{ tools }}{{ bos_token }}<|start|>"),
+        &err);
+    assert_non_null(s.c.template);
+    assert_true(render(&s));
+    assert_true(s.want.len > 300);
+    run(render, &s);
+    buf_deinit(&s.first);
+    jinja_free(s.c.template);
+    json_decref(schema);
+    tok_unref(t);
+}
+
+/* ── Parsing ── */
+
+typedef struct reading {
+    const tok *t;
+    harmony h;
+    const char *format; /* which */
+    uint64_t want;
+} reading;
+
+static bool parse(void *ctx) {
+    static const int32_t IDS[] = {
+        TINY_CHANNEL, 'a',          ' ', 't',  'o',      '=',        'f', 'u',      'n',
+        'c',          't',          'i', 'o',  'n',      's',        '.', 'g',      TINY_CONSTRAIN,
+        'j',          TINY_MESSAGE, '{', '}',  TINY_END, TINY_START, 'x', TINY_END, TINY_MESSAGE,
+        'a',          'b',          'c', 0xC3, 0xA9,     TINY_RETURN};
+    static const chat_tool TOOLS[] = {{.name = {"get", 3}}, {.name = {"put", 3}}};
+    reading *r = ctx;
+    parser_options o = {
+        .t = r->t, .inside = true, .takes_calls = true, .tools = TOOLS, .n_tools = 2};
+    parser_tags tags = {STR("ab"), STR("c")};
+    if (r->format[0] == 'h')
+        o.harmony = &r->h;
+    else
+        o.tags = &tags;
+    parser *p = parser_new(&o);
+    buf out = {0};
+    if (!p) return false;
+    for (size_t i = 0; i <= sizeof IDS / sizeof *IDS; i++) {
+        parser_event e;
+        if (i < sizeof IDS / sizeof *IDS)
+            parser_push(p, IDS[i]);
+        else
+            parser_finish(p);
+        while (parser_next(p, &e)) buf_printf(&out, "%d%.*s", e.kind, STR_ARG(e.text));
+    }
+    bool ok = !parser_failed(p) && !out.failed;
+    if (ok && !r->want) r->want = hash_str(buf_str(&out));
+    if (ok) assert_true(r->want == hash_str(buf_str(&out)));
+    parser_free(p);
+    buf_deinit(&out);
+    return ok;
+}
+
+static void test_parsers(void **state) {
+    (void)state;
+    if (!torture_is_available()) skip();
+    tok *t = tiny_vocab_harmony();
+    reading r = {.t = t, .format = "harmony"};
+    assert_true(harmony_init(&r.h, t));
+    run(parse, &r);
+    r.format = "text";
+    r.want = 0;
+    run(parse, &r);
+    tok_unref(t);
+}
+
+static bool match(void *ctx) {
+    (void)ctx;
+    stop s;
+    buf out = {0};
+    bool ok = stop_init(&s, (str[]){STR("stop"), STR("halt")}, 2);
+    bool hit =
+        ok && (stop_push(&s, STR("ready, st"), &out) || stop_push(&s, STR("eady, halt!"), &out));
+    ok = ok && !out.failed && !s.held.failed;
+    if (ok) assert_true(hit && str_is(buf_str(&out), "ready, steady, "));
+    stop_deinit(&s);
+    buf_deinit(&out);
+    return ok;
+}
+
+static void test_stops(void **state) {
+    (void)state;
+    if (!torture_is_available()) skip();
+    run(match, NULL);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_prompts),
+        cmocka_unit_test(test_parsers),
+        cmocka_unit_test(test_stops),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -7,7 +7,7 @@
  * weights' signs moved to the activations and widens every step.
  *
  * Two ways through a matrix, with the same operations on every result and so the same bytes:
- *   one row      straight from the packed panels, four panels (memory streams) at a time;
+ *   one row      straight from the packed panels, one after the other;
  *   more rows    a chunk of a panel is widened to bytes once, then tiles of 4 rows × 16 outputs run over it.
  */
 #include <immintrin.h>
@@ -17,7 +17,7 @@
 #include "kern/elementwise.h"
 #include "kern/panel.h"
 
-enum { TILE_ROWS = 4, FLOAT_TILE_ROWS = 6, STREAMS = 4 };
+enum { TILE_ROWS = 4, FLOAT_TILE_ROWS = 6, STREAMS = 4, PREFETCH_AHEAD = 4096 };
 
 typedef struct pair {
     __m256i v[2]; /* outputs 0–7 and 8–15 */
@@ -51,55 +51,43 @@ INLINE __m256i load_32(const uint8_t *p) {
     return _mm256_loadu_si256((const __m256i *)p);
 }
 
-INLINE void nibbles(const uint8_t *p, pair w[8]) {
-    const __m256i low = _mm256_set1_epi8(15);
-    for (int c = 0; c < 4; c++) {
-        for (int h = 0; h < 2; h++) {
-            __m256i v = load_32(p + 64 * c + 32 * h);
-            w[c].v[h] = _mm256_and_si256(v, low);
-            w[c + 4].v[h] = _mm256_and_si256(_mm256_srli_epi16(v, 4), low);
-        }
-    }
-}
-
-/* Eight steps of levels: signed for Q8_0, else unsigned (plus 8, 12, 16, 32 by format). */
-INLINE void get_levels(dtype t, const uint8_t *b, int sub, pair w[8]) {
+/* Levels of steps c and c + 4 (c < 4), outputs 8h … 8h + 7: signed for Q8_0, else unsigned (plus 8, 12,
+ * 16, 32 by format). Two at a time, because that is what a byte of nibbles holds. */
+INLINE void two_steps(dtype t, const uint8_t *b, int sub, int c, int h, __m256i *lo, __m256i *hi) {
     if (t == DTYPE_Q8_0) {
-        for (int s = 0; s < 8; s++)
-            for (int h = 0; h < 2; h++) w[s].v[h] = load_32(b + 32 + 64 * s + 32 * h);
-    } else if (t == DTYPE_Q4_0) {
-        nibbles(b + 32, w);
-    } else if (t == DTYPE_Q4_K) {
-        nibbles(b + 256 + 256 * sub, w);
-    } else if (t == DTYPE_MXFP4) {
-        const __m256i table =
-            _mm256_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0, /* 12 + */
+        *lo = load_32(b + 32 + 64 * c + 32 * h);
+        *hi = load_32(b + 32 + 64 * (c + 4) + 32 * h);
+        return;
+    }
+    const __m256i low = _mm256_set1_epi8(15);
+    const uint8_t *group = t == DTYPE_Q6_K ? b + 32 + 416 * sub : b;
+    const uint8_t *nibbles = t == DTYPE_Q4_0    ? b + 32
+                             : t == DTYPE_Q4_K  ? b + 256 + 256 * sub
+                             : t == DTYPE_MXFP4 ? b + 16
+                             : t == DTYPE_Q5_0  ? b + 96
+                                                : group + 32;
+    __m256i v = load_32(nibbles + 64 * c + 32 * h);
+    *lo = _mm256_and_si256(v, low);
+    *hi = _mm256_and_si256(_mm256_srli_epi16(v, 4), low);
+    if (t == DTYPE_MXFP4) {
+        const __m256i table = /* 12 + level */
+            _mm256_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4,
+                             0, /* and again */
                              12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0);
-        nibbles(b + 16, w);
-        for (int s = 0; s < 8; s++)
-            for (int h = 0; h < 2; h++) w[s].v[h] = _mm256_shuffle_epi8(table, w[s].v[h]);
+        *lo = _mm256_shuffle_epi8(table, *lo);
+        *hi = _mm256_shuffle_epi8(table, *hi);
     } else if (t == DTYPE_Q5_0) {
         const __m256i bit = _mm256_set1_epi8(16);
-        nibbles(b + 96, w);
-        for (int h = 0; h < 2; h++) {
-            __m256i high = load_32(b + 32 + 32 * h);
-            for (int s = 0; s < 8; s++) {
-                __m256i v = s < 4 ? _mm256_slli_epi32(high, 4 - s) : _mm256_srli_epi32(high, s - 4);
-                w[s].v[h] = _mm256_or_si256(w[s].v[h], _mm256_and_si256(v, bit));
-            }
-        }
-    } else {
-        const uint8_t *o = b + 32 + 416 * sub;
+        __m256i high = load_32(b + 32 + 32 * h);
+        *lo = _mm256_or_si256(*lo, _mm256_and_si256(_mm256_slli_epi32(high, 4 - c), bit));
+        *hi = _mm256_or_si256(*hi, _mm256_and_si256(_mm256_srli_epi32(high, c), bit));
+    } else if (t == DTYPE_Q6_K) {
         const __m256i two = _mm256_set1_epi8(48);
-        nibbles(o + 32, w);
-        for (int s = 0; s < 8; s++) {
-            for (int h = 0; h < 2; h++) {
-                __m256i high = load_32(o + 288 + s / 4 * 64 + 32 * h);
-                __m256i v = s % 4 < 2 ? _mm256_slli_epi32(high, 4 - 2 * (s % 4))
-                                      : _mm256_srli_epi32(high, 2 * (s % 4) - 4);
-                w[s].v[h] = _mm256_or_si256(w[s].v[h], _mm256_and_si256(v, two));
-            }
-        }
+        __m256i a = load_32(group + 288 + 32 * h), z = load_32(group + 352 + 32 * h);
+        a = c < 2 ? _mm256_slli_epi32(a, 4 - 2 * c) : _mm256_srli_epi32(a, 2 * c - 4);
+        z = c < 2 ? _mm256_slli_epi32(z, 4 - 2 * c) : _mm256_srli_epi32(z, 2 * c - 4);
+        *lo = _mm256_or_si256(*lo, _mm256_and_si256(a, two));
+        *hi = _mm256_or_si256(*hi, _mm256_and_si256(z, two));
     }
 }
 
@@ -197,32 +185,38 @@ INLINE __m256 fold(__m256i sum, __m256 scale, float d, __m256 acc) {
 
 /* ── one row ──────────────────────────────────────────────────────────── */
 
-INLINE __m256i sum_steps(dtype t, const pair w[8], int h, const act_q8 *x, int begin, int end,
-                         __m256i sum) {
-    for (int s = begin; s < end;) {
-        __m256i sixteen = step(t, w[s].v[h], four(x, s));
-        for (int until = s++ + steps_in_16_bits(t); s < until && s < end; s++)
-            sixteen = _mm256_add_epi16(sixteen, step(t, w[s].v[h], four(x, s)));
-        sum = widen_sum(sum, sixteen);
-    }
-    return sum;
-}
-
+/* Weights are used as they come: with all eight steps unpacked first, sixteen registers spill. */
 INLINE pair_f decode_block(dtype t, const uint8_t *b, int sub, const act_q8 *x, pair_f acc) {
-    pair w[8];
+    const int room = steps_in_16_bits(t);
+    pair sum[2], sixteen[2]; /* of steps 0–3 and 4–7 */
+    for (int h = 0; h < 2; h++) {
+        sum[0].v[h] = start(t, x, t == DTYPE_Q6_K ? 0 : -1);
+        sum[1].v[h] = t == DTYPE_Q6_K ? start(t, x, 1) : _mm256_setzero_si256();
+    }
+    for (int c = 0; c < 4; c++) {
+        __m256i q0 = four(x, c), q1 = four(x, c + 4);
+        for (int h = 0; h < 2; h++) {
+            __m256i lo, hi;
+            two_steps(t, b, sub, c, h, &lo, &hi);
+            lo = step(t, lo, q0);
+            hi = step(t, hi, q1);
+            if (room == 8) lo = _mm256_add_epi16(lo, hi);
+            const bool fresh = c % room == 0;
+            sixteen[0].v[h] = fresh ? lo : _mm256_add_epi16(sixteen[0].v[h], lo);
+            if (room < 8) sixteen[1].v[h] = fresh ? hi : _mm256_add_epi16(sixteen[1].v[h], hi);
+            if (c != 3 && (c + 1) % room) continue;
+            sum[0].v[h] = widen_sum(sum[0].v[h], sixteen[0].v[h]);
+            if (room < 8) {
+                int into = t == DTYPE_Q6_K;
+                sum[into].v[h] = widen_sum(sum[into].v[h], sixteen[1].v[h]);
+            }
+        }
+    }
     pair_f scale[2];
-    get_levels(t, b, sub, w);
     get_scales(t, b, sub, scale);
     for (int h = 0; h < 2; h++) {
-        if (t == DTYPE_Q6_K) {
-            acc.v[h] =
-                fold(sum_steps(t, w, h, x, 0, 4, start(t, x, 0)), scale[0].v[h], x->d, acc.v[h]);
-            acc.v[h] =
-                fold(sum_steps(t, w, h, x, 4, 8, start(t, x, 1)), scale[1].v[h], x->d, acc.v[h]);
-            continue;
-        }
-        acc.v[h] =
-            fold(sum_steps(t, w, h, x, 0, 8, start(t, x, -1)), scale[0].v[h], x->d, acc.v[h]);
+        acc.v[h] = fold(sum[0].v[h], scale[0].v[h], x->d, acc.v[h]);
+        if (t == DTYPE_Q6_K) acc.v[h] = fold(sum[1].v[h], scale[1].v[h], x->d, acc.v[h]);
         if (t == DTYPE_Q4_K)
             acc.v[h] = _mm256_fnmadd_ps(scale[1].v[h], _mm256_set1_ps(x->dsum), acc.v[h]);
     }
@@ -258,28 +252,27 @@ INLINE pair_f zero_pair(void) {
     return (pair_f){{_mm256_setzero_ps(), _mm256_setzero_ps()}};
 }
 
-INLINE void decode_panels(dtype t, int n_panels, const uint8_t *panel, size_t panel_bytes,
-                          int64_t n_in, const act_q8 *x, float *y, int64_t n_out) {
-    pair_f acc[STREAMS];
-    for (int p = 0; p < n_panels; p++) acc[p] = zero_pair();
-    for (int64_t k = 0; k < n_in; k += 32 * subs(t)) {
-        for (int sub = 0; sub < subs(t); sub++, x++)
-            for (int p = 0; p < n_panels; p++)
-                acc[p] = decode_block(t, panel + (size_t)p * panel_bytes, sub, x, acc[p]);
-        panel += panel_block_bytes(t);
-    }
-    for (int p = 0; p < n_panels; p++) store_panel(y + PANEL * p, n_out - PANEL * p, acc[p]);
+/* Panels follow each other in memory, so one panel at a time is one stream; the processor's own
+ * prefetching stops at every page. */
+INLINE void prefetch(const uint8_t *p, size_t n) {
+    for (size_t i = 0; i < n; i += 64) __builtin_prefetch(p + PREFETCH_AHEAD + i);
 }
 
 INLINE void decode(dtype t, const kern_matrix *w, const void *x, float *y, int64_t begin,
                    int64_t end) {
-    size_t panel_bytes = panel_open(w).row_bytes * PANEL;
-    const uint8_t *panel = (const uint8_t *)w->data + (size_t)(begin / PANEL) * panel_bytes;
-    int64_t o = begin;
-    for (; end - o > PANEL * (STREAMS - 1); o += PANEL * STREAMS, panel += STREAMS * panel_bytes)
-        decode_panels(t, STREAMS, panel, panel_bytes, w->n_in, x, y + o, end - o);
-    for (; o < end; o += PANEL, panel += panel_bytes)
-        decode_panels(t, 1, panel, panel_bytes, w->n_in, x, y + o, end - o);
+    const size_t sub_bytes = panel_block_bytes(t) / (size_t)subs(t);
+    const uint8_t *b = (const uint8_t *)w->data + (size_t)begin * panel_open(w).row_bytes;
+    for (int64_t o = begin; o < end; o += PANEL) {
+        const act_q8 *xb = x;
+        pair_f acc = zero_pair();
+        for (int64_t k = 0; k < w->n_in; k += 32 * subs(t), b += panel_block_bytes(t)) {
+            for (int sub = 0; sub < subs(t); sub++, xb++) {
+                prefetch(b + (size_t)sub * sub_bytes, sub_bytes);
+                acc = decode_block(t, b, sub, xb, acc);
+            }
+        }
+        store_panel(y + o, end - o, acc);
+    }
 }
 
 /* ── many rows ────────────────────────────────────────────────────────── */
@@ -293,7 +286,10 @@ typedef struct chunk {
 INLINE void widen(dtype t, const uint8_t *panel, int64_t n_blocks, chunk *c) {
     for (int64_t i = 0; i < n_blocks; i++) {
         const uint8_t *b = panel + (size_t)(i / subs(t)) * panel_block_bytes(t);
-        get_levels(t, b, (int)(i % subs(t)), c->w[i]);
+        for (int step4 = 0; step4 < 4; step4++)
+            for (int h = 0; h < 2; h++)
+                two_steps(t, b, (int)(i % subs(t)), step4, h, &c->w[i][step4].v[h],
+                          &c->w[i][step4 + 4].v[h]);
         c->scale[i][1] = zero_pair();
         get_scales(t, b, (int)(i % subs(t)), c->scale[i]);
     }
@@ -386,6 +382,7 @@ INLINE void decode_float_panels(dtype t, int n_panels, const uint8_t *panel, siz
     for (int64_t k = 0; k < n_in; k++, panel += PANEL * (t == DTYPE_F32 ? 4 : 2)) {
         __m256 xk = _mm256_set1_ps(x[k]);
         for (int p = 0; p < n_panels; p++) {
+            __builtin_prefetch(panel + (size_t)p * panel_bytes + PREFETCH_AHEAD / 2);
             pair_f w = widen_float(t, panel + (size_t)p * panel_bytes);
             for (int h = 0; h < 2; h++) acc[p].v[h] = _mm256_fmadd_ps(w.v[h], xk, acc[p].v[h]);
         }

@@ -96,7 +96,7 @@ void regex_scratch_deinit(regex_scratch *s) {
 }
 
 bool regex_find(const regex *re, regex_scratch *s, str text, size_t from, size_t *begin, size_t *end) {
-    if (from > text.len) return false;
+    if (from > text.len || s->failed) return false;
     if (!s->context) {
         s->context = pcre2_match_context_create(NULL);
         s->match = pcre2_match_data_create(1, NULL);

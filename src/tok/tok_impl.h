@@ -143,7 +143,7 @@ struct tok {
     float *scores;   // [n], or NULL
     size_t max_piece; /* bytes of the longest ordinary token */
 
-    uint32_t *slots; // [mask + 1] id + 1 of ordinary tokens by their bytes, 0 = free
+    uint32_t *slots; // [mask + 1] ordinary tokens by their bytes (see vocab.c), 0 = free
     uint32_t mask;
     merge *merges; // [n_merges], rank is the index
     uint32_t n_merges;

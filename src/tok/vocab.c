@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "tok/tok_impl.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 /* ── Byte-level alphabet (GPT-2) ──
@@ -217,6 +218,21 @@ static uint32_t table_mask(size_t n) {
     return (uint32_t)(size - 1);
 }
 
+/* A slot is id + 1 in 24 bits below 8 bits of the hash, which spare most looks at the blob. */
+#define SLOT_ID 0xFFFFFFu
+static_assert(TOK_MAX_VOCAB < SLOT_ID, "an id fits a slot");
+static uint32_t slot_tag(uint64_t hash) { return (uint32_t)(hash >> 32) & ~SLOT_ID; }
+
+/* Where these bytes are, or the free slot where they belong. */
+static uint32_t find_slot(const tok *t, str bytes, uint64_t hash) {
+    uint32_t slot = (uint32_t)hash & t->mask, tag = slot_tag(hash);
+    for (; t->slots[slot]; slot = (slot + 1) & t->mask) {
+        if ((t->slots[slot] & ~SLOT_ID) != tag) continue;
+        if (str_eq(piece_of(t, (int32_t)(t->slots[slot] & SLOT_ID) - 1), bytes)) break;
+    }
+    return slot;
+}
+
 bool vocab_finish(vocab_builder *b) {
     tok *t = b->t;
     if (b->next != t->n) return error_set(b->err, ERR_BAD_FILE, NULL, "The tokenizer has gaps in its ids.");
@@ -234,13 +250,14 @@ bool vocab_finish(vocab_builder *b) {
             t->flags[id] |= T_CONTROL;
             continue;
         }
-        uint32_t slot = (uint32_t)hash_str(piece) & t->mask;
-        while (t->slots[slot] && !str_eq(piece_of(t, (int32_t)t->slots[slot] - 1), piece))
-            slot = (slot + 1) & t->mask;
+        uint64_t hash = hash_str(piece);
+        uint32_t slot = find_slot(t, piece, hash);
         /* Of two tokens with the same text the first is used, but a word goes before a user's mark. */
-        uint32_t other = t->slots[slot];
-        if (other && !(t->flags[other - 1] & T_USER && !(t->flags[id] & T_USER))) continue;
-        t->slots[slot] = (uint32_t)id + 1;
+        uint32_t other = t->slots[slot] & SLOT_ID;
+        bool replaces = !other || (t->flags[other - 1] & T_USER && !(t->flags[id] & T_USER));
+        if (other) t->flags[replaces ? (int32_t)other - 1 : id] |= T_UNUSED;
+        if (!replaces) continue;
+        t->slots[slot] = ((uint32_t)id + 1) | slot_tag(hash);
         if (piece.len > t->max_piece) t->max_piece = piece.len;
         for (size_t i = 1; i < piece.len; i++) {
             unsigned pair = (unsigned)(unsigned char)piece.ptr[i - 1] << 8 | (unsigned char)piece.ptr[i];
@@ -254,11 +271,7 @@ bool vocab_finish(vocab_builder *b) {
 
 int32_t vocab_find(const tok *t, str bytes) {
     if (bytes.len == 0 || bytes.len > t->max_piece) return -1;
-    for (uint32_t slot = (uint32_t)hash_str(bytes) & t->mask; t->slots[slot]; slot = (slot + 1) & t->mask) {
-        int32_t id = (int32_t)t->slots[slot] - 1;
-        if (str_eq(piece_of(t, id), bytes)) return id;
-    }
-    return -1;
+    return (int32_t)(t->slots[find_slot(t, bytes, hash_str(bytes))] & SLOT_ID) - 1;
 }
 
 /* ── Merges ── */
@@ -282,13 +295,26 @@ static int32_t find_text(tok *t, buf *b, str text, text_form form) {
     return vocab_find(t, buf_str(b));
 }
 
+/* Merges usually come in the order of the tokens they make, often several for one: try the last
+ * token and the one after it before searching. */
+static int32_t find_joined(const tok *t, buf *tmp, str left, str right) {
+    int32_t last = t->n_merges ? t->merges[t->n_merges - 1].id : -1;
+    for (int32_t id = last; last >= 0 && id <= last + 1 && id < t->n; id++) {
+        str piece = piece_of(t, id);
+        if (piece.len == left.len + right.len && str_starts(piece, left) && str_ends(piece, right) &&
+            is_ordinary(t, id))
+            return id;
+    }
+    buf_clear(tmp);
+    buf_append_str(tmp, left);
+    buf_append_str(tmp, right);
+    return vocab_find(t, buf_str(tmp));
+}
+
 bool vocab_add_merge(tok *t, buf *tmp, str left, str right, text_form form) {
     merge m = {find_text(t, tmp, left, form), find_text(t, tmp, right, form), -1};
     if (m.left < 0 || m.right < 0) return false;
-    buf_clear(tmp);
-    buf_append_str(tmp, piece_of(t, m.left));
-    buf_append_str(tmp, piece_of(t, m.right));
-    m.id = vocab_find(t, buf_str(tmp));
+    m.id = find_joined(t, tmp, piece_of(t, m.left), piece_of(t, m.right));
     if (m.id < 0) return false;
     t->merges[t->n_merges++] = m;
     return true;
@@ -337,7 +363,7 @@ static bool sort_list(tok *t, int32_t **list, int32_t *n_list, uint32_t first[25
         n = 0;
         for (int32_t id = 0; id < t->n; id++) {
             bool in = specials ? t->flags[id] & T_SPECIAL && t->at[id + 1] > t->at[id]
-                               : is_ordinary(t, id) && vocab_find(t, piece_of(t, id)) == id;
+                               : is_ordinary(t, id);
             if (!in) continue;
             if (pass) (*list)[n] = id;
             n++;

@@ -152,12 +152,13 @@ bool tok_encode(const tok *t, str text, tok_encode_opts opts, tok_ids *out, erro
     if (opts.add_bos && t->bos >= 0) tok_ids_push(out, t->bos);
     encode_all(&s, text, &opts);
     if (opts.add_eos && t->eos >= 0) tok_ids_push(out, t->eos);
+    bool failed = s.failed || s.re.failed || out->failed;
     regex_scratch_deinit(&s.re);
     buf_deinit(&s.norm[0]);
     buf_deinit(&s.norm[1]);
     buf_deinit(&s.model);
     free(s.symbols);
     free(s.heap);
-    if (!s.failed && !out->failed) return true;
+    if (!failed) return true;
     return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory to encode %zu bytes of text.", text.len);
 }

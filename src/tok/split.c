@@ -104,11 +104,15 @@ bool regex_find(const regex *re, regex_scratch *s, str text, size_t from, size_t
         if (s->context) pcre2_set_match_limit(s->context, MATCH_LIMIT);
         if (s->context && s->stack) pcre2_jit_stack_assign(s->context, NULL, s->stack);
     }
-    if (!s->context || !s->match) return false;
+    if (!s->context || !s->match || !s->stack) {
+        s->failed = true;
+        return false;
+    }
     /* No UTF check: the caller vouches for the text, and checking it anew for every match would make
      * the whole quadratic. */
     int rc = pcre2_match(re->code, (PCRE2_SPTR)(text.ptr ? text.ptr : ""), text.len, from,
                          PCRE2_NO_UTF_CHECK, s->match, s->context);
+    if (rc == PCRE2_ERROR_NOMEMORY) s->failed = true;
     if (rc < 0) return false; /* no match, or a limit: the rest stays one piece */
     const PCRE2_SIZE *at = pcre2_get_ovector_pointer(s->match);
     *begin = at[0];

@@ -99,6 +99,7 @@ void regex_free(regex *re);
 /* One per encoding call. */
 typedef struct regex_scratch {
     void *match, *stack, *context;
+    bool failed; /* memory ran out: what was not found may be there */
 } regex_scratch;
 void regex_scratch_deinit(regex_scratch *s);
 /* text must be well-formed UTF-8. */

@@ -32,9 +32,12 @@ void model_encode(scratch *s, str piece) {
         piece = buf_str(&s->model);
     }
     if (!piece.len) return;
-    if (t->model == MODEL_BPE) merge_encode(s, piece);
-    else if (t->model == MODEL_UNIGRAM) unigram_encode(s, piece);
-    else wordpiece_encode(s, piece);
+    if (t->model == MODEL_BPE)
+        merge_encode(s, piece);
+    else if (t->model == MODEL_UNIGRAM)
+        unigram_encode(s, piece);
+    else
+        wordpiece_encode(s, piece);
 }
 
 static void encode_text(scratch *s, str text) {
@@ -73,7 +76,8 @@ static bool is_allowed(special_finder *f, int32_t id, size_t begin, size_t end) 
 }
 
 static bool is_word_character(str text, size_t at) {
-    return at < text.len && (text.ptr[at] == '_' || char_at(text, at).class & (C_LETTER | C_NUMBER | C_MARK));
+    return at < text.len &&
+           (text.ptr[at] == '_' || char_at(text, at).class & (C_LETTER | C_NUMBER | C_MARK));
 }
 
 static bool stands_alone(str text, size_t begin, size_t end) {
@@ -128,7 +132,8 @@ static void encode_all(scratch *s, str text, const tok_encode_opts *opts) {
     size_t begin = 0;
     for (size_t at = 0; at < text.len && !s->failed;) {
         unsigned char byte = (unsigned char)text.ptr[at];
-        int32_t id = t->special_first[byte] < t->special_first[byte + 1] ? special_at(&f, text, at) : -1;
+        int32_t id =
+            t->special_first[byte] < t->special_first[byte + 1] ? special_at(&f, text, at) : -1;
         if (id < 0) {
             at++;
             continue;
@@ -146,8 +151,9 @@ static void encode_all(scratch *s, str text, const tok_encode_opts *opts) {
 
 bool tok_encode(const tok *t, str text, tok_encode_opts opts, tok_ids *out, error *err) {
     if (text.len > TOK_MAX_TEXT_BYTES)
-        return error_set(err, ERR_STRING_ABOVE_MAX, NULL, "The text is %zu bytes long; at most %zu are encoded.",
-                         text.len, TOK_MAX_TEXT_BYTES);
+        return error_set(err, ERR_STRING_ABOVE_MAX, NULL,
+                         "The text is %zu bytes long; at most %zu are encoded.", text.len,
+                         TOK_MAX_TEXT_BYTES);
     scratch s = {.t = t, .out = out, .first = true};
     if (opts.add_bos && t->bos >= 0) tok_ids_push(out, t->bos);
     encode_all(&s, text, &opts);
@@ -160,5 +166,6 @@ bool tok_encode(const tok *t, str text, tok_encode_opts opts, tok_ids *out, erro
     free(s.symbols);
     free(s.heap);
     if (!failed) return true;
-    return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory to encode %zu bytes of text.", text.len);
+    return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory to encode %zu bytes of text.",
+                     text.len);
 }

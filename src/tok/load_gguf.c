@@ -21,11 +21,13 @@ static unsigned type_flags(int64_t type) {
 }
 
 /* An array of `tokens`' length, or NULL when the key is absent. */
-static bool find_parallel(const file *f, const char *key, uint64_t n, const file_value **out, error *err) {
+static bool find_parallel(const file *f, const char *key, uint64_t n, const file_value **out,
+                          error *err) {
     *out = file_find_value(f, str_from(key));
     if (*out && ((*out)->type != FILE_ARR || (*out)->n != n)) {
         *out = NULL;
-        return error_set(err, ERR_BAD_FILE, NULL, "%s does not have one entry for each of the %llu tokens.", key,
+        return error_set(err, ERR_BAD_FILE, NULL,
+                         "%s does not have one entry for each of the %llu tokens.", key,
                          (unsigned long long)n);
     }
     return true;
@@ -34,7 +36,8 @@ static bool find_parallel(const file *f, const char *key, uint64_t n, const file
 static bool load_tokens(tok *t, const file *f, text_form form, error *err) {
     const file_value *tokens = file_find_value(f, STR("tokenizer.ggml.tokens"));
     if (!tokens || tokens->type != FILE_ARR || tokens->item_type != FILE_STR)
-        return error_set(err, ERR_BAD_FILE, NULL, "The file has no list of tokens (tokenizer.ggml.tokens).");
+        return error_set(err, ERR_BAD_FILE, NULL,
+                         "The file has no list of tokens (tokenizer.ggml.tokens).");
     const file_value *types, *scores;
     if (!find_parallel(f, "tokenizer.ggml.token_type", tokens->n, &types, err) ||
         !find_parallel(f, "tokenizer.ggml.scores", tokens->n, &scores, err) ||
@@ -52,7 +55,8 @@ static bool load_tokens(tok *t, const file *f, text_form form, error *err) {
         ok = file_item_str(f, tokens, i, &text) && (!types || file_item_i64(f, types, i, &type)) &&
              (!wants_scores || !scores || file_item_f64(f, scores, i, &score));
         if (!ok) {
-            error_set(err, ERR_BAD_FILE, NULL, "Token %llu of the file cannot be read.", (unsigned long long)i);
+            error_set(err, ERR_BAD_FILE, NULL, "Token %llu of the file cannot be read.",
+                      (unsigned long long)i);
             break;
         }
         if (wants_scores) t->scores[i] = (float)score;
@@ -69,13 +73,15 @@ static bool load_tokens(tok *t, const file *f, text_form form, error *err) {
 static bool load_merges(tok *t, const file *f, text_form form, error *err) {
     const file_value *merges = file_find_value(f, STR("tokenizer.ggml.merges"));
     if (!merges || merges->type != FILE_ARR || merges->item_type != FILE_STR)
-        return error_set(err, ERR_BAD_FILE, NULL, "The file has no list of merges (tokenizer.ggml.merges).");
+        return error_set(err, ERR_BAD_FILE, NULL,
+                         "The file has no list of merges (tokenizer.ggml.merges).");
     if (!vocab_reserve_merges(t, merges->n, err)) return false;
     buf tmp = {0};
     for (uint64_t i = 0; i < merges->n; i++) {
         str line;
         if (!file_item_str(f, merges, i, &line)) continue;
-        ptrdiff_t space = str_find(line, STR(" "), 1); /* the first part is never empty and may be a space */
+        ptrdiff_t space =
+            str_find(line, STR(" "), 1); /* the first part is never empty and may be a space */
         if (space < 0) continue;
         vocab_add_merge(t, &tmp, str_make(line.ptr, (size_t)space),
                         str_make(line.ptr + space + 1, line.len - (size_t)space - 1), form);
@@ -113,7 +119,8 @@ static bool set_up_wordpiece(tok *t, error *err) {
     if (!clean) return false;
     clean->a = clean->b = true;
     return add_normal(t, NORMAL_NFD, err) && add_normal(t, NORMAL_STRIP_ACCENTS, err) &&
-           add_normal(t, NORMAL_LOWER, err) && add_split(t, SPLIT_SCAN, split_scan_space, SPLIT_REMOVED, err) &&
+           add_normal(t, NORMAL_LOWER, err) &&
+           add_split(t, SPLIT_SCAN, split_scan_space, SPLIT_REMOVED, err) &&
            add_split(t, SPLIT_SCAN, split_scan_punct, SPLIT_ISOLATED, err) &&
            add_split(t, SPLIT_PREFIX_SPACE, NULL, SPLIT_ISOLATED, err);
 }
@@ -121,10 +128,14 @@ static bool set_up_wordpiece(tok *t, error *err) {
 static bool set_up_unigram(tok *t, const file *f, error *err) {
     const file_value *map = file_find_value(f, STR("tokenizer.ggml.precompiled_charsmap"));
     if (map && map->type == FILE_ARR && map->n > 0) {
-        if (map->n > 1u << 24) return error_set(err, ERR_BAD_FILE, NULL, "tokenizer.ggml.precompiled_charsmap is too large.");
+        if (map->n > 1u << 24)
+            return error_set(err, ERR_BAD_FILE, NULL,
+                             "tokenizer.ggml.precompiled_charsmap is too large.");
         char *bytes = arena_alloc(&t->mem, map->n);
         normal_step *step = bytes ? add_normal(t, NORMAL_CHARSMAP, err) : NULL;
-        if (!step) return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the normalising rules.");
+        if (!step)
+            return error_set(err, ERR_NO_MEMORY, NULL,
+                             "There is no memory for the normalising rules.");
         for (uint64_t i = 0; i < map->n; i++) {
             int64_t byte = 0;
             file_item_i64(f, map, i, &byte);
@@ -169,7 +180,8 @@ static bool load_kind(tok *t, const file *f, str model, error *err) {
         t->add_bos = t->add_eos = t->strips_first_space = true;
         return load_tokens(t, f, TEXT_UNDERLINE, err) && set_up_wordpiece(t, err);
     }
-    return error_set(err, ERR_NOT_IMPLEMENTED, NULL, "Tokenizers of the kind \"%.*s\" are not built.",
+    return error_set(err, ERR_NOT_IMPLEMENTED, NULL,
+                     "Tokenizers of the kind \"%.*s\" are not built.",
                      (int)(model.len < 100 ? model.len : 100), model.ptr);
 }
 
@@ -178,6 +190,8 @@ static void load_ids(tok *t, const file *f) {
     t->bos = get_id(f, "tokenizer.ggml.bos_token_id", spm ? 1 : -1, t->n);
     t->eos = get_id(f, "tokenizer.ggml.eos_token_id", spm ? 2 : -1, t->n);
     t->unknown = get_id(f, "tokenizer.ggml.unknown_token_id", spm ? 0 : -1, t->n);
+    /* Byte-level files name <|endoftext|> here; a byte without a token is left out rather than end the text. */
+    if (t->byte_level) t->unknown = -1;
     t->sep = get_id(f, "tokenizer.ggml.seperator_token_id", -1, t->n); /* the format spells it so */
     if (bert && t->bos < 0) t->bos = get_id(f, "tokenizer.ggml.cls_token_id", -1, t->n);
     if (bert && t->eos < 0) t->eos = t->sep;
@@ -205,11 +219,13 @@ static void apply_name_quirks(tok *t, const file *f) {
     file_get_str(f, "general.architecture", &arch);
     bool phi3 = str_is(arch, "phi3");
     for (size_t i = 0; i + 5 <= name.len && !phi3; i++)
-        phi3 = strncasecmp(name.ptr + i, "phi-3", 5) == 0 || strncasecmp(name.ptr + i, "phi3", 4) == 0;
+        phi3 =
+            strncasecmp(name.ptr + i, "phi-3", 5) == 0 || strncasecmp(name.ptr + i, "phi3", 4) == 0;
     if (phi3 && t->kind == TOK_SPM)
         for (int32_t id = 3; id < t->n; id++) {
             str piece = piece_of(t, id);
-            if (t->flags[id] & T_SPECIAL && !str_is(piece, "<|endoftext|>")) t->flags[id] |= T_RSTRIP;
+            if (t->flags[id] & T_SPECIAL && !str_is(piece, "<|endoftext|>"))
+                t->flags[id] |= T_RSTRIP;
         }
     if (phi3 && t->kind == TOK_SPM && t->n > 2) t->flags[2] |= T_RSTRIP; /* </s> */
 }
@@ -220,7 +236,8 @@ tok *tok_load(const file *f, error *err) {
     if (!t) return NULL;
     bool ok = file_get_str(f, "tokenizer.ggml.model", &model)
                   ? load_kind(t, f, model, err)
-                  : error_set(err, ERR_BAD_FILE, NULL, "The file has no tokenizer (tokenizer.ggml.model).");
+                  : error_set(err, ERR_BAD_FILE, NULL,
+                              "The file has no tokenizer (tokenizer.ggml.model).");
     if (ok) {
         load_ids(t, f);
         apply_name_quirks(t, f);

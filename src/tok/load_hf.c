@@ -22,15 +22,20 @@ typedef struct loader {
 
 enum { MAX_DEPTH = 8 };
 
-static const json_t *get(const json_t *v, const char *key) { return json_object_get(v, key); }
-static str get_str(const json_t *v, const char *key) { return json_str(get(v, key)); }
+static const json_t *get(const json_t *v, const char *key) {
+    return json_object_get(v, key);
+}
+static str get_str(const json_t *v, const char *key) {
+    return json_str(get(v, key));
+}
 static bool get_bool(const json_t *v, const char *key, bool otherwise) {
     const json_t *b = get(v, key);
     return json_is_boolean(b) ? json_boolean_value(b) : otherwise;
 }
 
 static bool refuse(loader *l, const char *what, str type) {
-    return error_set(l->err, ERR_NOT_IMPLEMENTED, NULL, "tokenizer.json: the %s \"%.*s\" is not built.", what,
+    return error_set(l->err, ERR_NOT_IMPLEMENTED, NULL,
+                     "tokenizer.json: the %s \"%.*s\" is not built.", what,
                      (int)(type.len < 100 ? type.len : 100), type.ptr ? type.ptr : "");
 }
 
@@ -47,7 +52,8 @@ static bool keep(loader *l, str s, str *out) {
 /* A nested list: `key` holds the parts. */
 static bool each(loader *l, const json_t *list, bool (*one)(loader *, const json_t *)) {
     if (++l->depth > MAX_DEPTH)
-        return error_set(l->err, ERR_BAD_FILE, NULL, "tokenizer.json: Sequences are nested more than %d deep.", MAX_DEPTH);
+        return error_set(l->err, ERR_BAD_FILE, NULL,
+                         "tokenizer.json: Sequences are nested more than %d deep.", MAX_DEPTH);
     bool ok = true;
     for (size_t i = 0; ok && i < json_array_size(list); i++) ok = one(l, json_array_get(list, i));
     l->depth--;
@@ -69,7 +75,9 @@ static bool add_replace(loader *l, const json_t *v) {
     normal_step step = {.op = NORMAL_REPLACE};
     const json_t *pattern = get(v, "pattern");
     str regex_text = get_str(pattern, "Regex");
-    if (!keep(l, get_str(v, "content"), &step.to) || !keep(l, get_str(pattern, "String"), &step.from)) return false;
+    if (!keep(l, get_str(v, "content"), &step.to) ||
+        !keep(l, get_str(pattern, "String"), &step.from))
+        return false;
     if (regex_text.ptr) {
         step.op = NORMAL_REPLACE_RE;
         if (!(step.re = regex_compile(regex_text, l->err))) return false;
@@ -79,11 +87,13 @@ static bool add_replace(loader *l, const json_t *v) {
 
 static bool add_bert(loader *l, const json_t *v) {
     bool lower = get_bool(v, "lowercase", true);
-    if (!add_normal(l, (normal_step){.op = NORMAL_BERT, .a = get_bool(v, "clean_text", true),
+    if (!add_normal(l, (normal_step){.op = NORMAL_BERT,
+                                     .a = get_bool(v, "clean_text", true),
                                      .b = get_bool(v, "handle_chinese_chars", true)}))
         return false;
     if (get_bool(v, "strip_accents", lower) &&
-        (!add_normal(l, (normal_step){.op = NORMAL_NFD}) || !add_normal(l, (normal_step){.op = NORMAL_STRIP_ACCENTS})))
+        (!add_normal(l, (normal_step){.op = NORMAL_NFD}) ||
+         !add_normal(l, (normal_step){.op = NORMAL_STRIP_ACCENTS})))
         return false;
     return !lower || add_normal(l, (normal_step){.op = NORMAL_LOWER});
 }
@@ -93,7 +103,8 @@ static bool add_charsmap(loader *l, const json_t *v) {
     normal_step step = {.op = NORMAL_CHARSMAP};
     bool ok = vocab_base64(get_str(v, "precompiled_charsmap"), &rules)
                   ? keep(l, buf_str(&rules), &step.from)
-                  : error_set(l->err, ERR_BAD_FILE, NULL, "tokenizer.json: precompiled_charsmap is not base64.");
+                  : error_set(l->err, ERR_BAD_FILE, NULL,
+                              "tokenizer.json: precompiled_charsmap is not base64.");
     buf_deinit(&rules);
     return ok && (step.from.len == 0 || add_normal(l, step));
 }
@@ -102,8 +113,9 @@ static bool load_normalizer(loader *l, const json_t *v) {
     static const struct {
         const char *type;
         normal_op op;
-    } plain[] = {{"NFC", NORMAL_NFC},   {"NFD", NORMAL_NFD},         {"NFKC", NORMAL_NFKC},
-                 {"NFKD", NORMAL_NFKD}, {"Lowercase", NORMAL_LOWER}, {"StripAccents", NORMAL_STRIP_ACCENTS}};
+    } plain[] = {{"NFC", NORMAL_NFC},         {"NFD", NORMAL_NFD},
+                 {"NFKC", NORMAL_NFKC},       {"NFKD", NORMAL_NFKD},
+                 {"Lowercase", NORMAL_LOWER}, {"StripAccents", NORMAL_STRIP_ACCENTS}};
     if (!v || json_is_null(v)) return true;
     str type = get_str(v, "type");
     for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
@@ -115,7 +127,8 @@ static bool load_normalizer(loader *l, const json_t *v) {
         return keep(l, get_str(v, "prepend"), &step.to) && add_normal(l, step);
     }
     if (str_is(type, "Strip"))
-        return add_normal(l, (normal_step){.op = NORMAL_STRIP, .a = get_bool(v, "strip_left", true),
+        return add_normal(l, (normal_step){.op = NORMAL_STRIP,
+                                           .a = get_bool(v, "strip_left", true),
                                            .b = get_bool(v, "strip_right", true)});
     if (str_is(type, "BertNormalizer")) return add_bert(l, v);
     if (str_is(type, "Precompiled")) return add_charsmap(l, v);
@@ -135,7 +148,8 @@ static bool add_scan(loader *l, split_scan scan, split_behaviour behaviour) {
 }
 
 static bool get_behaviour(loader *l, const json_t *v, split_behaviour *out) {
-    static const char *const names[] = {"Isolated", "Removed", "MergedWithPrevious", "MergedWithNext", "Contiguous"};
+    static const char *const names[] = {"Isolated", "Removed", "MergedWithPrevious",
+                                        "MergedWithNext", "Contiguous"};
     str name = get_str(v, "behavior");
     *out = SPLIT_ISOLATED;
     for (int i = 0; i < 5; i++)
@@ -155,11 +169,14 @@ static bool add_split(loader *l, const json_t *v) {
 }
 
 static bool add_byte_level(loader *l, const json_t *v) {
-    if (get_bool(v, "add_prefix_space", false) && !add_step(l, (split_step){.op = SPLIT_PREFIX_SPACE})) return false;
+    if (get_bool(v, "add_prefix_space", false) &&
+        !add_step(l, (split_step){.op = SPLIT_PREFIX_SPACE}))
+        return false;
     if (get_bool(v, "use_regex", true) &&
-        !split_add_pattern(l->t,
-                           STR("'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"),
-                           SPLIT_ISOLATED, false, l->err))
+        !split_add_pattern(
+            l->t,
+            STR("'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"),
+            SPLIT_ISOLATED, false, l->err))
         return false;
     /* What follows in a Sequence sees the alphabet, not the bytes: Falcon's digits depend on it. At
      * the end nothing looks any more, and the step is taken off again. */
@@ -169,7 +186,8 @@ static bool add_byte_level(loader *l, const json_t *v) {
 
 static bool add_metaspace(loader *l, const json_t *v) {
     str scheme = get_str(v, "prepend_scheme"), replacement = get_str(v, "replacement");
-    if (replacement.ptr && !str_eq(replacement, mark)) return refuse(l, "Metaspace replacement", replacement);
+    if (replacement.ptr && !str_eq(replacement, mark))
+        return refuse(l, "Metaspace replacement", replacement);
     split_step step = {.op = SPLIT_METASPACE};
     if (scheme.ptr) {
         step.a = str_is(scheme, "always");
@@ -180,7 +198,8 @@ static bool add_metaspace(loader *l, const json_t *v) {
     l->t->strips_first_space |= step.a || step.b;
     if (!add_step(l, step)) return false;
     if (!get_bool(v, "split", true)) return true;
-    return add_step(l, (split_step){.op = SPLIT_STRING, .behaviour = SPLIT_MERGED_NEXT, .text = mark});
+    return add_step(l,
+                    (split_step){.op = SPLIT_STRING, .behaviour = SPLIT_MERGED_NEXT, .text = mark});
 }
 
 static bool load_pre_tokenizer(loader *l, const json_t *v) {
@@ -192,15 +211,20 @@ static bool load_pre_tokenizer(loader *l, const json_t *v) {
     if (str_is(type, "ByteLevel")) return add_byte_level(l, v);
     if (str_is(type, "Metaspace")) return add_metaspace(l, v);
     if (str_is(type, "Digits"))
-        return add_scan(l, get_bool(v, "individual_digits", false) ? split_scan_number : split_scan_numbers,
-                        SPLIT_ISOLATED);
+        return add_scan(
+            l, get_bool(v, "individual_digits", false) ? split_scan_number : split_scan_numbers,
+            SPLIT_ISOLATED);
     if (str_is(type, "Punctuation"))
         return get_behaviour(l, v, &behaviour) && add_scan(l, split_scan_punct, behaviour);
     if (str_is(type, "Whitespace"))
-        return add_step(l, (split_step){.op = SPLIT_SCAN, .scan = split_scan_words, .behaviour = SPLIT_REMOVED, .invert = true});
+        return add_step(l, (split_step){.op = SPLIT_SCAN,
+                                        .scan = split_scan_words,
+                                        .behaviour = SPLIT_REMOVED,
+                                        .invert = true});
     if (str_is(type, "WhitespaceSplit")) return add_scan(l, split_scan_space, SPLIT_REMOVED);
     if (str_is(type, "BertPreTokenizer"))
-        return add_scan(l, split_scan_space, SPLIT_REMOVED) && add_scan(l, split_scan_punct, SPLIT_ISOLATED);
+        return add_scan(l, split_scan_space, SPLIT_REMOVED) &&
+               add_scan(l, split_scan_punct, SPLIT_ISOLATED);
     return refuse(l, "pre-tokenizer", type);
 }
 
@@ -214,10 +238,13 @@ static bool load_decoder(loader *l, const json_t *v) {
     if (str_is(type, "Metaspace")) {
         l->form = TEXT_UNDERLINE;
         str scheme = get_str(v, "prepend_scheme");
-        l->t->strips_first_space |= scheme.ptr ? !str_is(scheme, "never") : get_bool(v, "add_prefix_space", true);
+        l->t->strips_first_space |=
+            scheme.ptr ? !str_is(scheme, "never") : get_bool(v, "add_prefix_space", true);
     }
-    if (str_is(type, "Replace") && str_eq(get_str(get(v, "pattern"), "String"), mark)) l->form = TEXT_UNDERLINE;
-    if (str_is(type, "Strip") && json_integer_value(get(v, "start")) > 0) l->t->strips_first_space = true;
+    if (str_is(type, "Replace") && str_eq(get_str(get(v, "pattern"), "String"), mark))
+        l->form = TEXT_UNDERLINE;
+    if (str_is(type, "Strip") && json_integer_value(get(v, "start")) > 0)
+        l->t->strips_first_space = true;
     return true;
 }
 
@@ -249,7 +276,8 @@ static bool get_id(const json_t *v, int32_t *id) {
 }
 
 static bool bad_id(loader *l, str text) {
-    return error_set(l->err, ERR_BAD_FILE, NULL, "tokenizer.json: the token \"%.*s\" has no valid id.",
+    return error_set(l->err, ERR_BAD_FILE, NULL,
+                     "tokenizer.json: the token \"%.*s\" has no valid id.",
                      (int)(text.len < 100 ? text.len : 100), text.ptr ? text.ptr : "");
 }
 
@@ -283,15 +311,17 @@ static bool collect_words(loader *l, const json_t *vocab, vocab_entry *entries) 
             str text = str_make(key, key_len);
             vocab_entry *e = &entries[json_integer_value(value)];
             if (e->set)
-                return error_set(l->err, ERR_BAD_FILE, NULL, "tokenizer.json: two tokens have the id %lld.",
+                return error_set(l->err, ERR_BAD_FILE, NULL,
+                                 "tokenizer.json: two tokens have the id %lld.",
                                  (long long)json_integer_value(value));
             *e = (vocab_entry){text, word_flags(l, text), true};
             if (l->wordpiece && !wordpiece_text(l, &e->text)) return false;
         }
         return true;
     }
-    l->t->scores = calloc(json_array_size(vocab) + json_array_size(get(l->root, "added_tokens")) + 1,
-                          sizeof *l->t->scores);
+    l->t->scores =
+        calloc(json_array_size(vocab) + json_array_size(get(l->root, "added_tokens")) + 1,
+               sizeof *l->t->scores);
     if (!l->t->scores) return no_memory(l);
     for (size_t i = 0; i < json_array_size(vocab); i++) {
         const json_t *pair = json_array_get(vocab, i);
@@ -322,7 +352,8 @@ static bool load_tokens(loader *l) {
     const json_t *vocab = get(l->model, "vocab"), *added = get(l->root, "added_tokens");
     bool wants_array = t->model == MODEL_UNIGRAM;
     if (wants_array ? !json_is_array(vocab) : !json_is_object(vocab))
-        return error_set(l->err, ERR_BAD_FILE, NULL, "tokenizer.json: model.vocab is missing or of the wrong kind.");
+        return error_set(l->err, ERR_BAD_FILE, NULL,
+                         "tokenizer.json: model.vocab is missing or of the wrong kind.");
     size_t n = count_ids(l, vocab, added);
     if (!n || !vocab_reserve(t, n, l->err)) return false;
     vocab_entry *entries = calloc(n, sizeof *entries);
@@ -334,7 +365,8 @@ static bool load_tokens(loader *l) {
     }
     buf_deinit(&b.blob);
     free(entries);
-    if (ok && wants_array) { /* ids beyond the list are added tokens, found by name and not by score */
+    if (ok &&
+        wants_array) { /* ids beyond the list are added tokens, found by name and not by score */
         float *scores = realloc(t->scores, n * sizeof *scores);
         if (!scores) return no_memory(l);
         size_t listed = json_array_size(vocab);
@@ -346,12 +378,14 @@ static bool load_tokens(loader *l) {
 
 static bool load_merges(loader *l) {
     const json_t *merges = get(l->model, "merges");
-    if (!json_is_array(merges)) return error_set(l->err, ERR_BAD_FILE, NULL, "tokenizer.json: model.merges is missing.");
+    if (!json_is_array(merges))
+        return error_set(l->err, ERR_BAD_FILE, NULL, "tokenizer.json: model.merges is missing.");
     if (!vocab_reserve_merges(l->t, json_array_size(merges), l->err)) return false;
     buf tmp = {0};
     for (size_t i = 0; i < json_array_size(merges); i++) {
         const json_t *m = json_array_get(merges, i);
-        str left = json_str(json_array_get(m, 0)), right = json_str(json_array_get(m, 1)), line = json_str(m);
+        str left = json_str(json_array_get(m, 0)), right = json_str(json_array_get(m, 1)),
+            line = json_str(m);
         ptrdiff_t space = line.ptr ? str_find(line, STR(" "), 1) : -1;
         if (space > 0) {
             left = str_make(line.ptr, (size_t)space);
@@ -373,7 +407,8 @@ static int32_t id_of(const loader *l, str text) {
         if (str_eq(get_str(json_array_get(added, i), "content"), text))
             return get_id(get(json_array_get(added, i), "id"), &id) ? id : -1;
     const json_t *vocab = get(l->model, "vocab");
-    return json_is_object(vocab) && get_id(json_object_getn(vocab, text.ptr, text.len), &id) ? id : -1;
+    return json_is_object(vocab) && get_id(json_object_getn(vocab, text.ptr, text.len), &id) ? id
+                                                                                             : -1;
 }
 
 static bool load_model(loader *l) {
@@ -392,10 +427,12 @@ static bool load_model(loader *l) {
     t->fuse_unknown = get_bool(l->model, "fuse_unk", false) || t->model == MODEL_UNIGRAM;
     t->unsplit = bpe && !t->byte_level && t->n_split == 0;
     l->byte_fallback |= get_bool(l->model, "byte_fallback", false);
-    str suffix = get_str(l->model, "end_of_word_suffix"), prefix = get_str(l->model, "continuing_subword_prefix");
+    str suffix = get_str(l->model, "end_of_word_suffix"),
+        prefix = get_str(l->model, "continuing_subword_prefix");
     if (bpe && suffix.len) return refuse(l, "end_of_word_suffix", suffix);
     if (bpe && prefix.len) return refuse(l, "continuing_subword_prefix", prefix);
-    if (l->wordpiece && prefix.ptr && !str_is(prefix, "##")) return refuse(l, "continuing_subword_prefix", prefix);
+    if (l->wordpiece && prefix.ptr && !str_is(prefix, "##"))
+        return refuse(l, "continuing_subword_prefix", prefix);
     if (l->wordpiece) {
         t->strips_first_space = true;
         if (!add_step(l, (split_step){.op = SPLIT_PREFIX_SPACE})) return false;
@@ -403,7 +440,8 @@ static bool load_model(loader *l) {
     if (!load_tokens(l) || (bpe && !load_merges(l))) return false;
     t->unknown = id_of(l, get_str(l->model, "unk_token"));
     int32_t id;
-    if (t->model == MODEL_UNIGRAM && get_id(get(l->model, "unk_id"), &id) && id < t->n) t->unknown = id;
+    if (t->model == MODEL_UNIGRAM && get_id(get(l->model, "unk_id"), &id) && id < t->n)
+        t->unknown = id;
     if (t->unknown >= 0) t->flags[t->unknown] |= T_UNKNOWN;
     return true;
 }
@@ -437,11 +475,21 @@ static bool load_post_processor(loader *l, const json_t *v) {
 
 /* tokenizer.json does not name these; the families do. */
 static void guess_ids(tok *t) {
-    static const char *const bos[] = {"<|begin_of_text|>", "<|startoftext|>", "<s>", "<bos>", "[CLS]"};
-    static const char *const eos[] = {"<|return|>", "<|end_of_text|>", "<|im_end|>", "<|endoftext|>", "</s>",
-                                      "<eos>", "<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>", "[SEP]"};
-    for (size_t i = 0; i < sizeof bos / sizeof *bos && t->bos < 0; i++) t->bos = vocab_find_special(t, str_from(bos[i]));
-    for (size_t i = 0; i < sizeof eos / sizeof *eos && t->eos < 0; i++) t->eos = vocab_find_special(t, str_from(eos[i]));
+    static const char *const bos[] = {"<|begin_of_text|>", "<|startoftext|>", "<s>", "<bos>",
+                                      "[CLS]"};
+    static const char *const eos[] = {"<|return|>",
+                                      "<|end_of_text|>",
+                                      "<|im_end|>",
+                                      "<|endoftext|>",
+                                      "</s>",
+                                      "<eos>",
+                                      "<\xEF\xBD\x9C"
+                                      "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
+                                      "[SEP]"};
+    for (size_t i = 0; i < sizeof bos / sizeof *bos && t->bos < 0; i++)
+        t->bos = vocab_find_special(t, str_from(bos[i]));
+    for (size_t i = 0; i < sizeof eos / sizeof *eos && t->eos < 0; i++)
+        t->eos = vocab_find_special(t, str_from(eos[i]));
     if (t->eos >= 0) t->flags[t->eos] |= T_END;
 }
 
@@ -459,8 +507,10 @@ static void guess_form(loader *l) {
 static bool load_all(loader *l) {
     tok *t = l->t;
     l->model = get(l->root, "model");
-    if (!json_is_object(l->model)) return error_set(l->err, ERR_BAD_FILE, NULL, "tokenizer.json has no model.");
-    if (!load_normalizer(l, get(l->root, "normalizer")) || !load_pre_tokenizer(l, get(l->root, "pre_tokenizer")) ||
+    if (!json_is_object(l->model))
+        return error_set(l->err, ERR_BAD_FILE, NULL, "tokenizer.json has no model.");
+    if (!load_normalizer(l, get(l->root, "normalizer")) ||
+        !load_pre_tokenizer(l, get(l->root, "pre_tokenizer")) ||
         !load_decoder(l, get(l->root, "decoder")))
         return false;
     guess_form(l);

@@ -88,7 +88,13 @@ static void read_normalizer(str s, spec *out) {
 }
 
 static spec read_spec(str model) {
-    spec out = {.model_type = 1, .unknown = 0, .bos = 1, .eos = 2, .add_prefix = true, .squeeze = true, .ok = true};
+    spec out = {.model_type = 1,
+                .unknown = 0,
+                .bos = 1,
+                .eos = 2,
+                .add_prefix = true,
+                .squeeze = true,
+                .ok = true};
     field f;
     for (size_t at = 0; at < model.len && out.ok;) {
         out.ok = read_field(model, &at, &f);
@@ -120,7 +126,8 @@ static bool read_pieces(tok *t, str model, vocab_builder *b, error *err) {
         field inner;
         for (size_t k = 0; k < f.bytes.len;) {
             if (!read_field(f.bytes, &k, &inner))
-                return error_set(err, ERR_BAD_FILE, NULL, "Piece %d of the SentencePiece model is damaged.", b->next);
+                return error_set(err, ERR_BAD_FILE, NULL,
+                                 "Piece %d of the SentencePiece model is damaged.", b->next);
             if (inner.number == 1) text = inner.bytes;
             if (inner.number == 2) memcpy(&score, &inner.value, sizeof score);
             if (inner.number == 3) type = inner.value;
@@ -141,16 +148,20 @@ static bool add_normal(tok *t, normal_op op, str from, error *err) {
 static bool allocate(tok *t, size_t n, error *err) {
     if (!vocab_reserve(t, n, err)) return false;
     t->scores = calloc(n, sizeof *t->scores);
-    return t->scores || error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the tokens' scores.");
+    return t->scores ||
+           error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the tokens' scores.");
 }
 
 static bool load_model(tok *t, str model, error *err) {
     spec sp = read_spec(model);
-    if (!sp.ok || !sp.n_pieces) return error_set(err, ERR_BAD_FILE, NULL, "This is not a SentencePiece model.");
+    if (!sp.ok || !sp.n_pieces)
+        return error_set(err, ERR_BAD_FILE, NULL, "This is not a SentencePiece model.");
     if (sp.model_type != 1 && sp.model_type != 2)
-        return error_set(err, ERR_NOT_IMPLEMENTED, NULL, "SentencePiece word and character models are not built.");
+        return error_set(err, ERR_NOT_IMPLEMENTED, NULL,
+                         "SentencePiece word and character models are not built.");
     if (sp.suffix)
-        return error_set(err, ERR_NOT_IMPLEMENTED, NULL, "SentencePiece models with white space as a suffix are not built.");
+        return error_set(err, ERR_NOT_IMPLEMENTED, NULL,
+                         "SentencePiece models with white space as a suffix are not built.");
     bool unigram = sp.model_type == 1;
     t->model = unigram ? MODEL_UNIGRAM : MODEL_BPE;
     t->kind = unigram ? TOK_UNIGRAM : TOK_SPM;
@@ -169,10 +180,13 @@ static bool load_model(tok *t, str model, error *err) {
     t->eos = (int32_t)(sp.eos >= 0 && sp.eos < t->n ? sp.eos : -1);
     if (sp.charsmap.len) {
         char *copy = arena_dup(&t->mem, sp.charsmap);
-        if (!copy) return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the normalising rules.");
+        if (!copy)
+            return error_set(err, ERR_NO_MEMORY, NULL,
+                             "There is no memory for the normalising rules.");
         if (!add_normal(t, NORMAL_CHARSMAP, str_make(copy, sp.charsmap.len), err)) return false;
     }
-    return (!sp.squeeze || add_normal(t, NORMAL_SQUEEZE, (str){0}, err)) && vocab_finish_specials(t, err);
+    return (!sp.squeeze || add_normal(t, NORMAL_SQUEEZE, (str){0}, err)) &&
+           vocab_finish_specials(t, err);
 }
 
 tok *tok_load_sentencepiece(str model, error *err) {
@@ -202,10 +216,12 @@ static bool load_llama2c(tok *t, str s, error *err) {
     if (s.len < 4) return error_set(err, ERR_BAD_FILE, NULL, "This is not a llama2.c tokenizer.");
     for (; at < s.len; n++)
         if (!next_token(s, &at, &score, &text))
-            return error_set(err, ERR_BAD_FILE, NULL, "Token %zu of the llama2.c tokenizer is cut short.", n);
+            return error_set(err, ERR_BAD_FILE, NULL,
+                             "Token %zu of the llama2.c tokenizer is cut short.", n);
     t->kind = TOK_SPM;
     t->order = MERGE_BY_SCORE;
-    t->underline = t->unsplit = t->space_prefix = t->strips_first_space = t->add_bos = t->fuse_unknown = true;
+    t->underline = t->unsplit = t->space_prefix = t->strips_first_space = t->add_bos =
+        t->fuse_unknown = true;
     if (!allocate(t, n, err)) return false;
     vocab_builder b = {.t = t, .form = TEXT_UNDERLINE, .err = err};
     bool ok = true;

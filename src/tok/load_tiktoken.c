@@ -45,18 +45,22 @@ static bool read_ranks(str ranks, buf *bytes, vocab_entry *entries, size_t *n, e
             break;
         }
         if (entries[line.id].set)
-            return error_set(err, ERR_BAD_FILE, NULL, "Rank %lld occurs twice.", (long long)line.id);
+            return error_set(err, ERR_BAD_FILE, NULL, "Rank %lld occurs twice.",
+                             (long long)line.id);
         /* An offset for now: the buffer still moves. */
-        entries[line.id] = (vocab_entry){.text = {(char *)(uintptr_t)begin, bytes->len - begin}, .set = true};
+        entries[line.id] =
+            (vocab_entry){.text = {(char *)(uintptr_t)begin, bytes->len - begin}, .set = true};
     }
     if (bad)
-        return error_set(err, ERR_BAD_FILE, NULL, "The rank file is damaged before byte %zu: lines are \"base64 rank\".",
+        return error_set(err, ERR_BAD_FILE, NULL,
+                         "The rank file is damaged before byte %zu: lines are \"base64 rank\".",
                          at);
     *n = (size_t)(most + 1);
     return true;
 }
 
-static bool load_ranks(tok *t, str ranks, const tok_special *special, size_t n_special, error *err) {
+static bool load_ranks(tok *t, str ranks, const tok_special *special, size_t n_special,
+                       error *err) {
     buf bytes = {0};
     vocab_entry *entries = NULL;
     vocab_builder b = {.t = t, .form = TEXT_PLAIN, .err = err};
@@ -66,7 +70,8 @@ static bool load_ranks(tok *t, str ranks, const tok_special *special, size_t n_s
     n = n_ranks;
     for (size_t i = 0; i < n_special; i++) {
         if (special[i].id < 0) {
-            error_set(err, ERR_INVALID_VALUE, NULL, "The special token %.*s has a negative id.", STR_ARG(special[i].text));
+            error_set(err, ERR_INVALID_VALUE, NULL, "The special token %.*s has a negative id.",
+                      STR_ARG(special[i].text));
             goto done;
         }
         if ((size_t)special[i].id >= n) n = (size_t)special[i].id + 1;
@@ -81,7 +86,8 @@ static bool load_ranks(tok *t, str ranks, const tok_special *special, size_t n_s
     for (size_t i = 0; i < n_ranks; i++)
         if (entries[i].set) entries[i].text.ptr = bytes.ptr + (uintptr_t)entries[i].text.ptr;
     for (size_t i = 0; i < n_special; i++)
-        entries[special[i].id] = (vocab_entry){.text = special[i].text, .flags = T_CONTROL, .set = true};
+        entries[special[i].id] =
+            (vocab_entry){.text = special[i].text, .flags = T_CONTROL, .set = true};
     ok = vocab_add_entries(&b, entries, n) && vocab_finish(&b);
 done:
     buf_deinit(&b.blob);
@@ -98,20 +104,22 @@ static int32_t first_special(const tok *t, const char *const *names, size_t n) {
     return -1;
 }
 
-tok *tok_load_tiktoken(str ranks, const char *pattern_name, const tok_special *special, size_t n_special, error *err) {
+tok *tok_load_tiktoken(str ranks, const char *pattern_name, const tok_special *special,
+                       size_t n_special, error *err) {
     tok *t = vocab_new(err);
     if (!t) return NULL;
     t->kind = TOK_BPE;
     t->byte_level = t->whole_first = true;
     t->order = MERGE_BY_ID;
-    bool ok = load_ranks(t, ranks, special, n_special, err) && presets_apply(t, str_from(pattern_name), err) &&
-              vocab_finish_specials(t, err);
+    bool ok = load_ranks(t, ranks, special, n_special, err) &&
+              presets_apply(t, str_from(pattern_name), err) && vocab_finish_specials(t, err);
     if (!ok) {
         tok_unref(t);
         return NULL;
     }
     t->whole_first = true;
-    static const char *const eos[] = {"<|return|>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|im_end|>"};
+    static const char *const eos[] = {"<|return|>", "<|endoftext|>", "<|end_of_text|>",
+                                      "<|eot_id|>", "<|im_end|>"};
     static const char *const bos[] = {"<|startoftext|>", "<|begin_of_text|>"};
     t->eos = first_special(t, eos, 5);
     t->bos = first_special(t, bos, 2);
@@ -121,7 +129,13 @@ tok *tok_load_tiktoken(str ranks, const char *pattern_name, const tok_special *s
 }
 
 tok *tok_load_harmony(str o200k_ranks, error *err) {
-    enum { FIRST = 199998, RESERVED = 200000, LAST = 201088, N = LAST - FIRST + 1, NAME_BYTES = 24 };
+    enum {
+        FIRST = 199998,
+        RESERVED = 200000,
+        LAST = 201088,
+        N = LAST - FIRST + 1,
+        NAME_BYTES = 24
+    };
     static const struct {
         const char *name;
         int32_t id;

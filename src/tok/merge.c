@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 enum { SHORT_SYMBOLS = 32 };
-#define NO_MERGE UINT32_MAX
+#define NO_MERGE  UINT32_MAX
 #define NO_SYMBOL UINT32_MAX
 
 typedef struct symbol {
@@ -127,9 +127,11 @@ static void merge_long(scratch *s, str piece, symbol *sym, uint32_t n) {
 void push_unknown(scratch *s, str bytes) {
     const tok *t = s->t;
     bool covered = true;
-    for (size_t i = 0; i < bytes.len && covered; i++) covered = t->byte_id[(unsigned char)bytes.ptr[i]] >= 0;
+    for (size_t i = 0; i < bytes.len && covered; i++)
+        covered = t->byte_id[(unsigned char)bytes.ptr[i]] >= 0;
     if (covered) {
-        for (size_t i = 0; i < bytes.len; i++) tok_ids_push(s->out, t->byte_id[(unsigned char)bytes.ptr[i]]);
+        for (size_t i = 0; i < bytes.len; i++)
+            tok_ids_push(s->out, t->byte_id[(unsigned char)bytes.ptr[i]]);
         return;
     }
     if (t->unknown < 0) return;
@@ -151,24 +153,30 @@ static void merge_run(scratch *s, str piece) {
         if (len == 0) len = 1;
         int32_t id = t->byte_level ? t->byte_id[(unsigned char)piece.ptr[at]]
                                    : vocab_find(t, str_make(piece.ptr + at, (size_t)len));
-        sym[n] = (symbol){.prev = n ? n - 1 : NO_SYMBOL, .next = n + 1, .begin = (uint32_t)at, .id = id};
+        sym[n] =
+            (symbol){.prev = n ? n - 1 : NO_SYMBOL, .next = n + 1, .begin = (uint32_t)at, .id = id};
         at += (size_t)len;
     }
     sym[n - 1].next = NO_SYMBOL;
     for (uint32_t i = 0; i < n; i++) judge(t, piece, sym, i);
-    if (n <= SHORT_SYMBOLS) merge_short(t, piece, sym);
-    else merge_long(s, piece, sym, n);
+    if (n <= SHORT_SYMBOLS)
+        merge_short(t, piece, sym);
+    else
+        merge_long(s, piece, sym, n);
     for (uint32_t i = 0; i != NO_SYMBOL; i = sym[i].next) {
         size_t end = sym[i].next == NO_SYMBOL ? piece.len : sym[sym[i].next].begin;
-        if (sym[i].id >= 0) tok_ids_push(s->out, sym[i].id);
-        else push_unknown(s, str_make(piece.ptr + sym[i].begin, end - sym[i].begin));
+        if (sym[i].id >= 0)
+            tok_ids_push(s->out, sym[i].id);
+        else
+            push_unknown(s, str_make(piece.ptr + sym[i].begin, end - sym[i].begin));
     }
 }
 
 /* True when no ordinary token holds these two neighbours, so that no merge reaches across. */
 static bool can_cut(const tok *t, str piece, size_t at) {
     unsigned pair = (unsigned)(unsigned char)piece.ptr[at - 1] << 8 | (unsigned char)piece.ptr[at];
-    return !(t->pairs[pair >> 6] >> (pair & 63) & 1) && ((unsigned char)piece.ptr[at] & 0xC0) != 0x80;
+    return !(t->pairs[pair >> 6] >> (pair & 63) & 1) &&
+           ((unsigned char)piece.ptr[at] & 0xC0) != 0x80;
 }
 
 void merge_encode(scratch *s, str piece) {

@@ -74,7 +74,8 @@ static void order_marks(points *p) {
         size_t n = end - i;
         if (n <= 16) {
             for (size_t a = i + 1; a < end; a++)
-                for (size_t b = a; b > i && combining_class(p->cp[b - 1]) > combining_class(p->cp[b]); b--) {
+                for (size_t b = a;
+                     b > i && combining_class(p->cp[b - 1]) > combining_class(p->cp[b]); b--) {
                     utf8proc_int32_t swap = p->cp[b];
                     p->cp[b] = p->cp[b - 1];
                     p->cp[b - 1] = swap;
@@ -84,7 +85,8 @@ static void order_marks(points *p) {
             utf8proc_int32_t *copy = malloc(n * sizeof *copy);
             if (keys && copy) {
                 memcpy(copy, p->cp + i, n * sizeof *copy);
-                for (size_t k = 0; k < n; k++) keys[k] = (uint64_t)combining_class(copy[k]) << 32 | k;
+                for (size_t k = 0; k < n; k++)
+                    keys[k] = (uint64_t)combining_class(copy[k]) << 32 | k;
                 qsort(keys, n, sizeof *keys, compare_marks);
                 for (size_t k = 0; k < n; k++) p->cp[i + k] = copy[(uint32_t)keys[k]];
             } else {
@@ -104,7 +106,9 @@ static void compose(points *p) {
         size_t end = i;
         while (end < p->n && p->cp[end] < RAW) end++;
         utf8proc_ssize_t n = 0;
-        if (end > i) n = utf8proc_normalize_utf32(p->cp + i, (utf8proc_ssize_t)(end - i), UTF8PROC_COMPOSE | UTF8PROC_STABLE);
+        if (end > i)
+            n = utf8proc_normalize_utf32(p->cp + i, (utf8proc_ssize_t)(end - i),
+                                         UTF8PROC_COMPOSE | UTF8PROC_STABLE);
         if (n < 0) n = 0;
         memmove(p->cp + to, p->cp + i, (size_t)n * sizeof *p->cp);
         to += (size_t)n;
@@ -116,7 +120,9 @@ static void compose(points *p) {
 /* Below U+00C0 nothing decomposes canonically, and below U+0300 nothing composes with what precedes
  * it: composed forms of text made only of those are the text itself. */
 static bool is_normal_already(str text, normal_op op) {
-    unsigned limit = op == NORMAL_NFC ? 0xCC : op == NORMAL_NFD ? 0xC3 : 0x80; /* lead bytes of U+0300, U+00C0 */
+    unsigned limit = op == NORMAL_NFC   ? 0xCC
+                     : op == NORMAL_NFD ? 0xC3
+                                        : 0x80; /* lead bytes of U+0300, U+00C0 */
     for (size_t i = 0; i < text.len; i++)
         if ((unsigned char)text.ptr[i] >= limit) return false;
     return true;
@@ -145,8 +151,10 @@ static bool normal_form(str text, normal_op op, buf *out) {
     order_marks(&p);
     if (op == NORMAL_NFC || op == NORMAL_NFKC) compose(&p);
     for (size_t i = 0; i < p.n; i++) {
-        if (p.cp[i] >= RAW) buf_append_char(out, (char)(p.cp[i] - RAW));
-        else buf_append_utf8(out, (uint32_t)p.cp[i]);
+        if (p.cp[i] >= RAW)
+            buf_append_char(out, (char)(p.cp[i] - RAW));
+        else
+            buf_append_utf8(out, (uint32_t)p.cp[i]);
     }
     bool ok = !p.failed && !out->failed;
     free(p.cp);
@@ -155,8 +163,9 @@ static bool normal_form(str text, normal_op op, buf *out) {
 
 /* ── Character by character ── */
 static bool is_cjk(uint32_t cp) {
-    return (cp >= 0x4E00 && cp <= 0x9FFF) || (cp >= 0x3400 && cp <= 0x4DBF) || (cp >= 0x20000 && cp <= 0x2A6DF) ||
-           (cp >= 0x2A700 && cp <= 0x2B81F) || (cp >= 0x2B820 && cp <= 0x2CEAF) || (cp >= 0xF900 && cp <= 0xFAFF) ||
+    return (cp >= 0x4E00 && cp <= 0x9FFF) || (cp >= 0x3400 && cp <= 0x4DBF) ||
+           (cp >= 0x20000 && cp <= 0x2A6DF) || (cp >= 0x2A700 && cp <= 0x2B81F) ||
+           (cp >= 0x2B820 && cp <= 0x2CEAF) || (cp >= 0xF900 && cp <= 0xFAFF) ||
            (cp >= 0x2F800 && cp <= 0x2FA1F);
 }
 
@@ -168,8 +177,10 @@ static void map_characters(const normal_step *step, str text, buf *out) {
         bool ill_formed = c.cp == 0xFFFD && c.len == 1;
         if (step->op == NORMAL_LOWER && !ill_formed) {
             /* The one lower-case mapping that is two characters long. */
-            if (c.cp == 0x130) buf_append_cstr(out, "i\xCC\x87");
-            else buf_append_utf8(out, (uint32_t)utf8proc_tolower((utf8proc_int32_t)c.cp));
+            if (c.cp == 0x130)
+                buf_append_cstr(out, "i\xCC\x87");
+            else
+                buf_append_utf8(out, (uint32_t)utf8proc_tolower((utf8proc_int32_t)c.cp));
         } else if (step->op == NORMAL_STRIP_ACCENTS) {
             if (ill_formed || utf8proc_category((utf8proc_int32_t)c.cp) != UTF8PROC_CATEGORY_MN)
                 buf_append_str(out, bytes);
@@ -226,8 +237,10 @@ static void squeeze(str text, buf *out) {
  * a trie value is an offset into those. The longest rule that matches here is applied. */
 static uint32_t unit_at(str trie, uint32_t i, bool *ok) {
     uint32_t unit = 0;
-    if ((uint64_t)i * 4 + 4 > trie.len) *ok = false;
-    else memcpy(&unit, trie.ptr + (size_t)i * 4, 4);
+    if ((uint64_t)i * 4 + 4 > trie.len)
+        *ok = false;
+    else
+        memcpy(&unit, trie.ptr + (size_t)i * 4, 4);
     return unit;
 }
 

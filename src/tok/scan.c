@@ -39,7 +39,8 @@ static size_t run_of_limited(str s, size_t at, unsigned classes, int most) {
 /* 's 't 'm 'd 're 've 'll at `at`: bytes, or 0. Without case U+017F is an s, as Unicode folds it. */
 static size_t contraction(str s, size_t at, bool any_case) {
     if (at + 1 >= s.len || s.ptr[at] != '\'') return 0;
-    unsigned char a = (unsigned char)s.ptr[at + 1], b = at + 2 < s.len ? (unsigned char)s.ptr[at + 2] : 0;
+    unsigned char a = (unsigned char)s.ptr[at + 1],
+                  b = at + 2 < s.len ? (unsigned char)s.ptr[at + 2] : 0;
     if (any_case) {
         if (a == 0xC5 && b == 0xBF) return 3;
         if (a >= 'A' && a <= 'Z') a |= 0x20;
@@ -123,12 +124,12 @@ static size_t scan_llama(str s, size_t at, int digits, unsigned letters) {
     return scan_rest(s, at, digits, "\r\n");
 }
 
-#define SCANNER(name, call)                                                 \
-    static bool name(str s, size_t at, size_t *begin, size_t *end) {        \
-        if (at >= s.len) return false;                                      \
-        *begin = at;                                                        \
-        *end = (call);                                                      \
-        return true;                                                        \
+#define SCANNER(name, call)                                          \
+    static bool name(str s, size_t at, size_t *begin, size_t *end) { \
+        if (at >= s.len) return false;                               \
+        *begin = at;                                                 \
+        *end = (call);                                               \
+        return true;                                                 \
     }
 SCANNER(scan_llama3, scan_llama(s, at, 3, C_LETTER))
 SCANNER(scan_qwen2, scan_llama(s, at, 1, C_LETTER))
@@ -168,15 +169,16 @@ static bool find_run(str s, size_t at, size_t *begin, size_t *end, unsigned clas
     return true;
 }
 
-#define SEARCHER(name, classes, most) \
-    bool name(str s, size_t at, size_t *begin, size_t *end) { return find_run(s, at, begin, end, classes, most); }
+#define SEARCHER(name, classes, most)                         \
+    bool name(str s, size_t at, size_t *begin, size_t *end) { \
+        return find_run(s, at, begin, end, classes, most);    \
+    }
 SEARCHER(split_scan_number, C_NUMBER, 1)
 SEARCHER(split_scan_numbers, C_NUMBER, INT32_MAX)
 SEARCHER(split_scan_space, C_SPACE, 1)
-static SEARCHER(scan_numbers_3, C_NUMBER, 3)
-static SEARCHER(scan_newline, C_NEWLINE, 1)
+static SEARCHER(scan_numbers_3, C_NUMBER, 3) static SEARCHER(scan_newline, C_NEWLINE, 1)
 
-bool split_scan_punct(str s, size_t at, size_t *begin, size_t *end) {
+    bool split_scan_punct(str s, size_t at, size_t *begin, size_t *end) {
     for (; at < s.len;) {
         character c = char_at(s, at);
         *begin = at;
@@ -230,26 +232,29 @@ static bool scan_trailing_space(str s, size_t at, size_t *begin, size_t *end) {
 
 /* ── Which pattern means which scanner ── */
 #define CONTRACTIONS_ANY_CASE "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-#define NEW_TAIL "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-#define UPPER "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
-#define LOWER "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
-#define PREFIX "[^\\r\\n\\p{L}\\p{N}]?"
-#define O200K_TAIL "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define NEW_TAIL              "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define UPPER                 "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
+#define LOWER                 "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
+#define PREFIX                "[^\\r\\n\\p{L}\\p{N}]?"
+#define O200K_TAIL            "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
 static const struct {
     const char *pattern;
     split_scan scan;
 } known[] = {
-    {"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", scan_gpt2},
+    {"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
+     scan_gpt2},
     /* What the missing |\s+ leaves out is one white-space character, and becomes a piece all the same. */
     {"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)", scan_gpt2},
     {"'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", scan_gpt2},
-    {"'(?:[sdmt]|ll|ve|re)| ?\\p{L}++| ?\\p{N}++| ?[^\\s\\p{L}\\p{N}]++|\\s++$|\\s+(?!\\S)|\\s", scan_gpt2},
+    {"'(?:[sdmt]|ll|ve|re)| ?\\p{L}++| ?\\p{N}++| ?[^\\s\\p{L}\\p{N}]++|\\s++$|\\s+(?!\\S)|\\s",
+     scan_gpt2},
     {CONTRACTIONS_ANY_CASE "|" PREFIX "\\p{L}+|\\p{N}{1,3}" NEW_TAIL, scan_llama3},
     {CONTRACTIONS_ANY_CASE "|" PREFIX "\\p{L}+|\\p{N}" NEW_TAIL, scan_qwen2},
     {CONTRACTIONS_ANY_CASE "|" PREFIX "[\\p{L}\\p{M}]+|\\p{N}" NEW_TAIL, scan_qwen35},
-    {PREFIX UPPER "*" LOWER "+" CONTRACTIONS_ANY_CASE "?|" PREFIX UPPER "+" LOWER "*" CONTRACTIONS_ANY_CASE
-     "?" O200K_TAIL, scan_o200k},
+    {PREFIX UPPER "*" LOWER "+" CONTRACTIONS_ANY_CASE "?|" PREFIX UPPER "+" LOWER
+                  "*" CONTRACTIONS_ANY_CASE "?" O200K_TAIL,
+     scan_o200k},
     {"[\\r\\n]", scan_newline},
     {"\\p{N}", split_scan_number},
     {"\\p{N}{1}", split_scan_number},

@@ -52,7 +52,8 @@ static bool rewrite_pattern(str in, buf *out) {
 
 regex *regex_compile(str pattern, error *err) {
     if (pattern.len > MAX_PATTERN_BYTES) {
-        error_set(err, ERR_BAD_FILE, NULL, "A pre-tokeniser pattern is %zu bytes long.", pattern.len);
+        error_set(err, ERR_BAD_FILE, NULL, "A pre-tokeniser pattern is %zu bytes long.",
+                  pattern.len);
         return NULL;
     }
     buf text = {0};
@@ -64,12 +65,13 @@ regex *regex_compile(str pattern, error *err) {
     int code;
     PCRE2_SIZE where;
     re->code = pcre2_compile((PCRE2_SPTR)(text.ptr ? text.ptr : ""), text.len,
-                             PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C | PCRE2_DOLLAR_ENDONLY, &code,
-                             &where, NULL);
+                             PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C | PCRE2_DOLLAR_ENDONLY,
+                             &code, &where, NULL);
     if (!re->code) {
         char why[128] = "";
         pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
-        error_set(err, ERR_BAD_FILE, NULL, "The pre-tokeniser pattern \"%.*s\" is not understood: %s.",
+        error_set(err, ERR_BAD_FILE, NULL,
+                  "The pre-tokeniser pattern \"%.*s\" is not understood: %s.",
                   (int)(pattern.len < 200 ? pattern.len : 200), pattern.ptr, why);
         goto fail;
     }
@@ -95,7 +97,8 @@ void regex_scratch_deinit(regex_scratch *s) {
     *s = (regex_scratch){0};
 }
 
-bool regex_find(const regex *re, regex_scratch *s, str text, size_t from, size_t *begin, size_t *end) {
+bool regex_find(const regex *re, regex_scratch *s, str text, size_t from, size_t *begin,
+                size_t *end) {
     if (from > text.len || s->failed) return false;
     if (!s->context) {
         s->context = pcre2_match_context_create(NULL);
@@ -123,7 +126,8 @@ bool regex_find(const regex *re, regex_scratch *s, str text, size_t from, size_t
 /* ── Steps ── */
 split_step *split_add(tok *t, error *err) {
     if (t->n_split >= MAX_SPLIT_STEPS) {
-        error_set(err, ERR_BAD_FILE, NULL, "The tokenizer has more than %d pre-tokeniser steps.", MAX_SPLIT_STEPS);
+        error_set(err, ERR_BAD_FILE, NULL, "The tokenizer has more than %d pre-tokeniser steps.",
+                  MAX_SPLIT_STEPS);
         return NULL;
     }
     split_step *grown = realloc(t->split, (size_t)(t->n_split + 1) * sizeof *grown);
@@ -154,8 +158,8 @@ bool split_add_pattern(tok *t, str pattern, split_behaviour behaviour, bool inve
 }
 
 /* ── Running ── */
-static bool find_match(scratch *s, const split_step *step, str text, str safe, size_t from, size_t *begin,
-                       size_t *end) {
+static bool find_match(scratch *s, const split_step *step, str text, str safe, size_t from,
+                       size_t *begin, size_t *end) {
     switch (step->op) {
     case SPLIT_SCAN: return step->scan(text, from, begin, end);
     case SPLIT_REGEX: return regex_find(step->re, &s->re, safe, from, begin, end);
@@ -182,7 +186,8 @@ typedef struct joiner {
 } joiner;
 
 static void joiner_flush(joiner *j) {
-    if (j->end > j->begin) run_step(j->s, j->next_step, str_make(j->text.ptr + j->begin, j->end - j->begin));
+    if (j->end > j->begin)
+        run_step(j->s, j->next_step, str_make(j->text.ptr + j->begin, j->end - j->begin));
     j->begin = j->end;
     j->has_match = j->only_match = false;
 }
@@ -226,14 +231,18 @@ static void run_pattern(scratch *s, int at, str text) {
             if (!n) safe.ptr[i] = 1;
             i += n ? (size_t)n : 1;
         }
-        if (safe.failed) s->failed = true;
-        else seen = buf_str(&safe);
+        if (safe.failed)
+            s->failed = true;
+        else
+            seen = buf_str(&safe);
     }
     size_t done = 0, from = 0, begin, end;
     while (!s->failed && find_match(s, step, text, seen, from, &begin, &end)) {
         if (begin > done) joiner_add(&j, done, begin, step->invert);
-        if (end > begin) joiner_add(&j, begin, end, !step->invert);
-        else joiner_flush(&j); /* an empty match cuts */
+        if (end > begin)
+            joiner_add(&j, begin, end, !step->invert);
+        else
+            joiner_flush(&j); /* an empty match cuts */
         done = end;
         from = end;
         if (end == begin) {
@@ -254,11 +263,15 @@ static void run_metaspace(scratch *s, int at, str text) {
     if ((step->a || (step->b && s->first)) && !str_starts(text, mark) && text.ptr[0] != ' ')
         buf_append_str(&out, mark);
     for (size_t i = 0; i < text.len; i++) {
-        if (text.ptr[i] == ' ') buf_append_str(&out, mark);
-        else buf_append_char(&out, text.ptr[i]);
+        if (text.ptr[i] == ' ')
+            buf_append_str(&out, mark);
+        else
+            buf_append_char(&out, text.ptr[i]);
     }
-    if (out.failed) s->failed = true;
-    else run_step(s, at + 1, buf_str(&out));
+    if (out.failed)
+        s->failed = true;
+    else
+        run_step(s, at + 1, buf_str(&out));
     buf_deinit(&out);
 }
 
@@ -292,9 +305,12 @@ static void run_step(scratch *s, int at, str text) {
         run_metaspace(s, at, text);
     } else if (step->op == SPLIT_ALPHABET) {
         buf out = {0};
-        for (size_t i = 0; i < text.len; i++) buf_append_utf8(&out, vocab_byte_character((unsigned char)text.ptr[i]));
-        if (out.failed) s->failed = true;
-        else run_step(s, at + 1, buf_str(&out));
+        for (size_t i = 0; i < text.len; i++)
+            buf_append_utf8(&out, vocab_byte_character((unsigned char)text.ptr[i]));
+        if (out.failed)
+            s->failed = true;
+        else
+            run_step(s, at + 1, buf_str(&out));
         buf_deinit(&out);
     } else if (step->op == SPLIT_DIGIT_GROUPS) {
         run_digit_groups(s, at, text);
@@ -306,12 +322,16 @@ static void run_step(scratch *s, int at, str text) {
         buf out = {0};
         buf_append_char(&out, ' ');
         buf_append_str(&out, text);
-        if (out.failed) s->failed = true;
-        else run_step(s, at + 1, buf_str(&out));
+        if (out.failed)
+            s->failed = true;
+        else
+            run_step(s, at + 1, buf_str(&out));
         buf_deinit(&out);
     } else {
         run_pattern(s, at, text);
     }
 }
 
-void split_encode(scratch *s, str text) { run_step(s, 0, text); }
+void split_encode(scratch *s, str text) {
+    run_step(s, 0, text);
+}

@@ -31,8 +31,12 @@ void tok_ids_append(tok_ids *v, const int32_t *ids, size_t n);
 tok *tok_load(const file *f, error *err);
 tok *tok_load_hf(str tokenizer_json, error *err);
 /* "base64 rank" lines plus special tokens; `pattern_name` as GGUF's tokenizer.ggml.pre ("gpt-4o"). */
-typedef struct tok_special { str text; int32_t id; } tok_special;
-tok *tok_load_tiktoken(str ranks, const char *pattern_name, const tok_special *special, size_t n_special, error *err);
+typedef struct tok_special {
+    str text;
+    int32_t id;
+} tok_special;
+tok *tok_load_tiktoken(str ranks, const char *pattern_name, const tok_special *special,
+                       size_t n_special, error *err);
 /* o200k_harmony: the o200k_base ranks with harmony's 1,091 special tokens (ids up to 201088). */
 tok *tok_load_harmony(str o200k_ranks, error *err);
 /* SentencePiece's own model file (a protobuf), BPE or unigram. */
@@ -60,11 +64,14 @@ bool tok_is_end(const tok *t, int32_t id);
  * and byte-fallback tokens give the raw byte, which need not be UTF-8. SentencePiece's ▁ is a space. */
 str tok_piece(const tok *t, int32_t id);
 
-typedef struct tok_span { size_t begin, end; } tok_span; /* byte offsets, half-open */
+typedef struct tok_span {
+    size_t begin, end;
+} tok_span; /* byte offsets, half-open */
 
 typedef struct tok_encode_opts {
-    bool add_bos, add_eos;  /* only where the vocabulary has them */
-    bool parse_special;     /* the text of a control token becomes its id …; user-defined tokens always do … */
+    bool add_bos, add_eos; /* only where the vocabulary has them */
+    bool
+        parse_special; /* the text of a control token becomes its id …; user-defined tokens always do … */
     const tok_span *trusted; /* … but, when not NULL, only where it lies wholly inside one of these
                                 sorted, disjoint spans (what a template wrote, not what a user said). User-defined
                                 tokens obey the spans when written like markup, <…> or […]; others, such as
@@ -76,7 +83,9 @@ typedef struct tok_encode_opts {
 bool tok_encode(const tok *t, str text, tok_encode_opts opts, tok_ids *out, error *err);
 /* Appends the text of the ids. skip_special drops control tokens. SentencePiece drops the space it
  * put before the first word when `strip_first_space`. */
-typedef struct tok_decode_opts { bool skip_special, strip_first_space; } tok_decode_opts;
+typedef struct tok_decode_opts {
+    bool skip_special, strip_first_space;
+} tok_decode_opts;
 void tok_decode(const tok *t, const int32_t *ids, size_t n, tok_decode_opts opts, buf *out);
 
 /* ── Streaming detokeniser ──

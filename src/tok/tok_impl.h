@@ -15,8 +15,8 @@
 #include <stdatomic.h>
 
 enum {
-    TOK_MAX_VOCAB = 1 << 23,      /* the largest known vocabularies hold 2^18 */
-    TOK_MAX_MERGES = 1 << 24,     /* … and half a million merges */
+    TOK_MAX_VOCAB = 1 << 23,       /* the largest known vocabularies hold 2^18 */
+    TOK_MAX_MERGES = 1 << 24,      /* … and half a million merges */
     TOK_MAX_PIECE_BYTES = 1 << 16, /* of one token */
     TOK_MAX_SPECIAL_BYTES = 1024   /* a longer special token is not looked for in text */
 };
@@ -24,16 +24,16 @@ enum {
 
 /* ── Characters (char.c) ── */
 enum {
-    C_LETTER = 1,     /* \p{L} */
-    C_NUMBER = 2,     /* \p{N} */
-    C_SPACE = 4,      /* Unicode White_Space */
-    C_NEWLINE = 8,    /* \r \n */
-    C_MARK = 16,      /* \p{M} */
-    C_UPPERISH = 32,  /* Lu Lt Lm Lo M */
-    C_LOWERISH = 64,  /* Ll Lm Lo M */
-    C_PUNCT = 128,    /* \p{P} */
-    C_SYMBOL = 256,   /* \p{S} */
-    C_CONTROL = 512   /* Cc Cf Cn Co */
+    C_LETTER = 1,    /* \p{L} */
+    C_NUMBER = 2,    /* \p{N} */
+    C_SPACE = 4,     /* Unicode White_Space */
+    C_NEWLINE = 8,   /* \r \n */
+    C_MARK = 16,     /* \p{M} */
+    C_UPPERISH = 32, /* Lu Lt Lm Lo M */
+    C_LOWERISH = 64, /* Ll Lm Lo M */
+    C_PUNCT = 128,   /* \p{P} */
+    C_SYMBOL = 256,  /* \p{S} */
+    C_CONTROL = 512  /* Cc Cf Cn Co */
 };
 /* Class bits of a code point, from utf8proc's categories. */
 unsigned char_class(uint32_t cp);
@@ -48,7 +48,10 @@ character char_at(str s, size_t at);
 
 /* ── Normalising (normal.c) ── */
 typedef enum normal_op {
-    NORMAL_NFC, NORMAL_NFD, NORMAL_NFKC, NORMAL_NFKD,
+    NORMAL_NFC,
+    NORMAL_NFD,
+    NORMAL_NFKC,
+    NORMAL_NFKD,
     NORMAL_LOWER,
     NORMAL_STRIP,         /* white space off the ends: a = left, b = right */
     NORMAL_STRIP_ACCENTS, /* drops nonspacing marks */
@@ -69,18 +72,22 @@ typedef struct normal_step {
 
 /* ── Splitting (split.c) ── */
 typedef enum split_behaviour {
-    SPLIT_ISOLATED, SPLIT_REMOVED, SPLIT_MERGED_PREVIOUS, SPLIT_MERGED_NEXT, SPLIT_CONTIGUOUS
+    SPLIT_ISOLATED,
+    SPLIT_REMOVED,
+    SPLIT_MERGED_PREVIOUS,
+    SPLIT_MERGED_NEXT,
+    SPLIT_CONTIGUOUS
 } split_behaviour;
 /* Finds the next match at or after `from`; false when there is none. */
 typedef bool (*split_scan)(str text, size_t from, size_t *begin, size_t *end);
 typedef enum split_op {
-    SPLIT_SCAN,         /* a hand-written scanner */
+    SPLIT_SCAN, /* a hand-written scanner */
     SPLIT_REGEX,
     SPLIT_STRING,
     SPLIT_DIGIT_GROUPS, /* before every three digits counted from the right */
     SPLIT_ALPHABET,     /* bytes → byte-level alphabet, for steps that want to see that */
     SPLIT_PREFIX_SPACE, /* puts a space in front when there is none */
-    SPLIT_METASPACE     /* ' ' → ▁ and a ▁ in front: a = of every text, b = of the first only */
+    SPLIT_METASPACE /* ' ' → ▁ and a ▁ in front: a = of every text, b = of the first only */
 } split_op;
 typedef struct split_step {
     split_op op;
@@ -103,21 +110,29 @@ typedef struct regex_scratch {
 } regex_scratch;
 void regex_scratch_deinit(regex_scratch *s);
 /* text must be well-formed UTF-8. */
-bool regex_find(const regex *re, regex_scratch *s, str text, size_t from, size_t *begin, size_t *end);
+bool regex_find(const regex *re, regex_scratch *s, str text, size_t from, size_t *begin,
+                size_t *end);
 /* The scanner that does what this pattern says, or NULL. */
 split_scan split_find_scanner(str pattern);
 /* Named scanners for pre-tokenizers that have no pattern. */
-bool split_scan_number(str, size_t, size_t *, size_t *);      /* \p{N} */
-bool split_scan_numbers(str, size_t, size_t *, size_t *);     /* \p{N}+ */
-bool split_scan_punct(str, size_t, size_t *, size_t *);       /* ASCII or Unicode punctuation, one */
-bool split_scan_space(str, size_t, size_t *, size_t *);       /* white space, one */
-bool split_scan_words(str, size_t, size_t *, size_t *);       /* \w+|[^\w\s]+ */
+bool split_scan_number(str, size_t, size_t *, size_t *);  /* \p{N} */
+bool split_scan_numbers(str, size_t, size_t *, size_t *); /* \p{N}+ */
+bool split_scan_punct(str, size_t, size_t *, size_t *);   /* ASCII or Unicode punctuation, one */
+bool split_scan_space(str, size_t, size_t *, size_t *);   /* white space, one */
+bool split_scan_words(str, size_t, size_t *, size_t *);   /* \w+|[^\w\s]+ */
 
 /* ── The vocabulary ── */
 enum { /* flags of a token */
-    T_CONTROL = 1, T_USER = 2, T_UNKNOWN = 4, T_BYTE = 8, T_UNUSED = 16, T_END = 32,
-    T_LSTRIP = 64, T_RSTRIP = 128, T_SINGLE_WORD = 256,
-    T_SPECIAL = T_CONTROL | T_USER | T_UNKNOWN
+       T_CONTROL = 1,
+       T_USER = 2,
+       T_UNKNOWN = 4,
+       T_BYTE = 8,
+       T_UNUSED = 16,
+       T_END = 32,
+       T_LSTRIP = 64,
+       T_RSTRIP = 128,
+       T_SINGLE_WORD = 256,
+       T_SPECIAL = T_CONTROL | T_USER | T_UNKNOWN
 };
 typedef struct merge {
     int32_t left, right, id;
@@ -137,11 +152,11 @@ struct tok {
     model_kind model;
     tok_kind kind;
 
-    int32_t n;       /* ids 0 … n−1 */
-    char *blob;      /* all pieces, one after the other */
-    uint32_t *at;    // [n + 1] offsets into blob
-    uint16_t *flags; // [n]
-    float *scores;   // [n], or NULL
+    int32_t n;        /* ids 0 … n−1 */
+    char *blob;       /* all pieces, one after the other */
+    uint32_t *at;     // [n + 1] offsets into blob
+    uint16_t *flags;  // [n]
+    float *scores;    // [n], or NULL
     size_t max_piece; /* bytes of the longest ordinary token */
 
     uint32_t *slots; // [mask + 1] ordinary tokens by their bytes (see vocab.c), 0 = free
@@ -157,13 +172,13 @@ struct tok {
 
     int32_t byte_id[256]; /* the token of one byte: the alphabet, or the fallback; −1 = none */
     merge_order order;
-    bool byte_level;      /* symbols start as bytes, else as characters */
-    bool alphabet;        /* pieces reach the model in the byte-level alphabet */
-    bool whole_first;     /* a piece that is a token needs no merging */
+    bool byte_level;  /* symbols start as bytes, else as characters */
+    bool alphabet;    /* pieces reach the model in the byte-level alphabet */
+    bool whole_first; /* a piece that is a token needs no merging */
     bool fuse_unknown;
-    bool underline;       /* ▁ in normalised text means a space */
-    bool space_prefix;    /* a space goes before text that follows nothing or a special token */
-    bool unsplit;         /* no pre-tokeniser: the text may be cut where no token reaches across */
+    bool underline;    /* ▁ in normalised text means a space */
+    bool space_prefix; /* a space goes before text that follows nothing or a special token */
+    bool unsplit;      /* no pre-tokeniser: the text may be cut where no token reaches across */
     float unknown_score;
 
     normal_step *normal;

@@ -19,7 +19,8 @@ void unigram_encode(scratch *s, str piece) {
     if (!piece.len) return;
     step *best = scratch_reserve(s, &s->symbols, &s->cap_symbols, piece.len + 1, sizeof *best);
     if (!best) return;
-    for (size_t i = 0; i <= piece.len; i++) best[i] = (step){.score = -INFINITY, .from = UINT32_MAX};
+    for (size_t i = 0; i <= piece.len; i++)
+        best[i] = (step){.score = -INFINITY, .from = UINT32_MAX};
     best[0].score = 0;
     for (size_t at = 0; at < piece.len;) {
         uint32_t cp;
@@ -32,9 +33,11 @@ void unigram_encode(scratch *s, str piece) {
             int32_t id = t->sorted[lo];
             if (t->at[id + 1] - t->at[id] == d) {
                 /* A mark the user defined always wins, as if it were likelier than any other way. */
-                double score = best[at].score + (t->flags[id] & T_USER ? 0.0 : (double)t->scores[id]);
+                double score =
+                    best[at].score + (t->flags[id] & T_USER ? 0.0 : (double)t->scores[id]);
                 step *to = &best[at + d];
-                if (to->from == UINT32_MAX || score > to->score) *to = (step){score, (uint32_t)at, id};
+                if (to->from == UINT32_MAX || score > to->score)
+                    *to = (step){score, (uint32_t)at, id};
                 if (d == (size_t)len) single = true;
             }
             if (at + d >= piece.len) break;
@@ -56,8 +59,10 @@ void unigram_encode(scratch *s, str piece) {
         end = from;
     }
     for (size_t at = 0, to = next; at < piece.len;) {
-        if (best[to].id >= 0) tok_ids_push(s->out, best[to].id);
-        else push_unknown(s, str_make(piece.ptr + at, to - at));
+        if (best[to].id >= 0)
+            tok_ids_push(s->out, best[to].id);
+        else
+            push_unknown(s, str_make(piece.ptr + at, to - at));
         size_t after = best[to].from;
         at = to;
         to = after;
@@ -82,8 +87,10 @@ void wordpiece_encode(scratch *s, str word) {
             if (at + d >= word.len) break;
             vocab_narrow(t, t->sorted, &lo, &hi, d, (unsigned char)word.ptr[at + d]);
         }
-        if (longest < 0) fits = false;
-        else tok_ids_push(s->out, longest);
+        if (longest < 0)
+            fits = false;
+        else
+            tok_ids_push(s->out, longest);
         at += len;
     }
     if (fits) return;

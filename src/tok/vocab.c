@@ -16,7 +16,7 @@ static bool stands_for_itself(unsigned byte) {
 
 static int alphabet_byte(uint32_t cp) {
     if (cp < 0x100) return stands_for_itself(cp) ? (int)cp : -1;
-    if (cp < 0x121) return (int)(cp - 0x100); /* 00 … 20 */
+    if (cp < 0x121) return (int)(cp - 0x100);        /* 00 … 20 */
     if (cp < 0x143) return (int)(cp - 0x121 + 0x7F); /* 7F … A0 */
     return cp == 0x143 ? 0xAD : -1;
 }
@@ -110,12 +110,36 @@ void tok_unref(tok *t) {
 
 /* Tokens that end a turn in some family. */
 static const char *const end_names[] = {
-    "<|im_end|>",      "<|eot_id|>",        "<|eom_id|>",       "<|endoftext|>",     "<|end_of_text|>",
-    "</s>",            "<|return|>",        "<|call|>",         "<|eot|>",           "<|end_of_turn|>",
-    "<|endofturn|>",   "<end_of_turn>",     "<turn|>",          "<eos>",             "<|eos|>",
-    "[EOS]",           "[|endofturn|]",     "<|endofassistant|>", "<end_of_utterance>", "<|end_of_sentence|>",
-    "<|END_OF_TURN_TOKEN|>", "<|EOS_TOKEN|>", "<EOT>",          "_<EOT>",            "< EOT >",
-    "<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>", "<|fin|>", "<\xE2\x96\x81" "eos>",
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "</s>",
+    "<|return|>",
+    "<|call|>",
+    "<|eot|>",
+    "<|end_of_turn|>",
+    "<|endofturn|>",
+    "<end_of_turn>",
+    "<turn|>",
+    "<eos>",
+    "<|eos|>",
+    "[EOS]",
+    "[|endofturn|]",
+    "<|endofassistant|>",
+    "<end_of_utterance>",
+    "<|end_of_sentence|>",
+    "<|END_OF_TURN_TOKEN|>",
+    "<|EOS_TOKEN|>",
+    "<EOT>",
+    "_<EOT>",
+    "< EOT >",
+    "<\xEF\xBD\x9C"
+    "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
+    "<|fin|>",
+    "<\xE2\x96\x81"
+    "eos>",
 };
 
 static bool is_end_name(str text) {
@@ -132,8 +156,8 @@ static bool no_memory(error *err) {
 bool vocab_reserve(tok *t, size_t n, error *err) {
     if (n == 0) return error_set(err, ERR_BAD_FILE, NULL, "The tokenizer has no tokens.");
     if (n > TOK_MAX_VOCAB)
-        return error_set(err, ERR_BAD_FILE, NULL, "The tokenizer lists %zu tokens; at most %d are read.", n,
-                         TOK_MAX_VOCAB);
+        return error_set(err, ERR_BAD_FILE, NULL,
+                         "The tokenizer lists %zu tokens; at most %d are read.", n, TOK_MAX_VOCAB);
     t->n = (int32_t)n;
     t->at = calloc(n + 1, sizeof *t->at);
     t->flags = calloc(n, sizeof *t->flags);
@@ -142,10 +166,12 @@ bool vocab_reserve(tok *t, size_t n, error *err) {
 
 bool vocab_add(vocab_builder *b, str text, unsigned flags) {
     tok *t = b->t;
-    if (b->next >= t->n) return error_set(b->err, ERR_BAD_FILE, NULL, "The tokenizer has too many tokens.");
+    if (b->next >= t->n)
+        return error_set(b->err, ERR_BAD_FILE, NULL, "The tokenizer has too many tokens.");
     if (text.len > TOK_MAX_PIECE_BYTES)
-        return error_set(b->err, ERR_BAD_FILE, NULL, "Token %d is %zu bytes long; at most %d are read.",
-                         b->next, text.len, TOK_MAX_PIECE_BYTES);
+        return error_set(b->err, ERR_BAD_FILE, NULL,
+                         "Token %d is %zu bytes long; at most %d are read.", b->next, text.len,
+                         TOK_MAX_PIECE_BYTES);
     int value = flags & T_BYTE ? byte_token_value(text) : -1;
     if (value < 0) flags &= ~(unsigned)T_BYTE;
     if (value >= 0) {
@@ -164,7 +190,8 @@ bool vocab_add(vocab_builder *b, str text, unsigned flags) {
     }
     if (b->blob.failed) return no_memory(b->err);
     if (b->blob.len > UINT32_MAX / 2)
-        return error_set(b->err, ERR_BAD_FILE, NULL, "The texts of the tokens are larger than 2 GiB.");
+        return error_set(b->err, ERR_BAD_FILE, NULL,
+                         "The texts of the tokens are larger than 2 GiB.");
     t->flags[b->next++] = (uint16_t)flags;
     t->at[b->next] = (uint32_t)b->blob.len;
     return true;
@@ -185,7 +212,8 @@ static bool is_ordinary(const tok *t, int32_t id) {
 
 bool vocab_add_entries(vocab_builder *b, const vocab_entry *entries, size_t n) {
     for (size_t i = 0; i < n; i++)
-        if (!vocab_add(b, entries[i].text, entries[i].set ? entries[i].flags : T_UNUSED)) return false;
+        if (!vocab_add(b, entries[i].text, entries[i].set ? entries[i].flags : T_UNUSED))
+            return false;
     return true;
 }
 
@@ -221,7 +249,9 @@ static uint32_t table_mask(size_t n) {
 /* A slot is id + 1 in 24 bits below 8 bits of the hash, which spare most looks at the blob. */
 #define SLOT_ID 0xFFFFFFu
 static_assert(TOK_MAX_VOCAB < SLOT_ID, "an id fits a slot");
-static uint32_t slot_tag(uint64_t hash) { return (uint32_t)(hash >> 32) & ~SLOT_ID; }
+static uint32_t slot_tag(uint64_t hash) {
+    return (uint32_t)(hash >> 32) & ~SLOT_ID;
+}
 
 /* Where these bytes are, or the free slot where they belong. */
 static uint32_t find_slot(const tok *t, str bytes, uint64_t hash) {
@@ -235,7 +265,8 @@ static uint32_t find_slot(const tok *t, str bytes, uint64_t hash) {
 
 bool vocab_finish(vocab_builder *b) {
     tok *t = b->t;
-    if (b->next != t->n) return error_set(b->err, ERR_BAD_FILE, NULL, "The tokenizer has gaps in its ids.");
+    if (b->next != t->n)
+        return error_set(b->err, ERR_BAD_FILE, NULL, "The tokenizer has gaps in its ids.");
     t->blob = buf_take(&b->blob, NULL);
     if (!t->blob && !(t->blob = calloc(1, 1))) return no_memory(b->err);
     t->mask = table_mask((size_t)t->n);
@@ -260,7 +291,8 @@ bool vocab_finish(vocab_builder *b) {
         t->slots[slot] = ((uint32_t)id + 1) | slot_tag(hash);
         if (piece.len > t->max_piece) t->max_piece = piece.len;
         for (size_t i = 1; i < piece.len; i++) {
-            unsigned pair = (unsigned)(unsigned char)piece.ptr[i - 1] << 8 | (unsigned char)piece.ptr[i];
+            unsigned pair =
+                (unsigned)(unsigned char)piece.ptr[i - 1] << 8 | (unsigned char)piece.ptr[i];
             t->pairs[pair >> 6] |= 1ull << (pair & 63);
         }
     }
@@ -277,8 +309,8 @@ int32_t vocab_find(const tok *t, str bytes) {
 /* ── Merges ── */
 bool vocab_reserve_merges(tok *t, size_t n, error *err) {
     if (n > TOK_MAX_MERGES)
-        return error_set(err, ERR_BAD_FILE, NULL, "The tokenizer lists %zu merges; at most %d are read.", n,
-                         TOK_MAX_MERGES);
+        return error_set(err, ERR_BAD_FILE, NULL,
+                         "The tokenizer lists %zu merges; at most %d are read.", n, TOK_MAX_MERGES);
     t->merges = calloc(n ? n : 1, sizeof *t->merges);
     return t->merges || no_memory(err);
 }
@@ -301,8 +333,8 @@ static int32_t find_joined(const tok *t, buf *tmp, str left, str right) {
     int32_t last = t->n_merges ? t->merges[t->n_merges - 1].id : -1;
     for (int32_t id = last; last >= 0 && id <= last + 1 && id < t->n; id++) {
         str piece = piece_of(t, id);
-        if (piece.len == left.len + right.len && str_starts(piece, left) && str_ends(piece, right) &&
-            is_ordinary(t, id))
+        if (piece.len == left.len + right.len && str_starts(piece, left) &&
+            str_ends(piece, right) && is_ordinary(t, id))
             return id;
     }
     buf_clear(tmp);
@@ -330,7 +362,8 @@ bool vocab_finish_merges(tok *t, error *err) {
     if (!t->merge_slots) return no_memory(err);
     for (uint32_t i = 0; i < t->n_merges; i++) {
         const merge *m = &t->merges[i];
-        if (vocab_find_merge(t, m->left, m->right) != UINT32_MAX) continue; /* the first line counts */
+        if (vocab_find_merge(t, m->left, m->right) != UINT32_MAX)
+            continue; /* the first line counts */
         uint32_t slot = pair_slot(t, m->left, m->right);
         while (t->merge_slots[slot]) slot = (slot + 1) & t->merge_mask;
         t->merge_slots[slot] = i + 1;
@@ -339,7 +372,8 @@ bool vocab_finish_merges(tok *t, error *err) {
 }
 
 uint32_t vocab_find_merge(const tok *t, int32_t left, int32_t right) {
-    for (uint32_t slot = pair_slot(t, left, right); t->merge_slots[slot]; slot = (slot + 1) & t->merge_mask) {
+    for (uint32_t slot = pair_slot(t, left, right); t->merge_slots[slot];
+         slot = (slot + 1) & t->merge_mask) {
         const merge *m = &t->merges[t->merge_slots[slot] - 1];
         if (m->left == left && m->right == right) return t->merge_slots[slot] - 1;
     }
@@ -384,20 +418,26 @@ static bool sort_list(tok *t, int32_t **list, int32_t *n_list, uint32_t first[25
 void vocab_narrow(const tok *t, const int32_t *list, uint32_t *lo, uint32_t *hi, size_t depth,
                   unsigned char byte) {
     /* Pieces of exactly `depth` bytes sort before the longer ones: they count as byte −1. */
-#define BYTE_AT(i) (t->at[list[i]] + depth < t->at[list[i] + 1] \
-                        ? (int)(unsigned char)t->blob[t->at[list[i]] + depth] : -1)
+#define BYTE_AT(i)                                             \
+    (t->at[list[i]] + depth < t->at[list[i] + 1]               \
+         ? (int)(unsigned char)t->blob[t->at[list[i]] + depth] \
+         : -1)
     uint32_t a = *lo, b = *hi;
     while (a < b) {
         uint32_t mid = a + (b - a) / 2;
-        if (BYTE_AT(mid) < byte) a = mid + 1;
-        else b = mid;
+        if (BYTE_AT(mid) < byte)
+            a = mid + 1;
+        else
+            b = mid;
     }
     *lo = a;
     b = *hi;
     while (a < b) {
         uint32_t mid = a + (b - a) / 2;
-        if (BYTE_AT(mid) <= byte) a = mid + 1;
-        else b = mid;
+        if (BYTE_AT(mid) <= byte)
+            a = mid + 1;
+        else
+            b = mid;
     }
     *hi = b;
 #undef BYTE_AT
@@ -434,24 +474,47 @@ bool vocab_finish_specials(tok *t, error *err) {
     }
     /* <|end|> closes a turn for Phi and a mere message for harmony, whatever the metadata say. */
     int32_t end = vocab_find_special(t, STR("<|end|>"));
-    bool harmony = vocab_find_special(t, STR("<|return|>")) >= 0 && vocab_find_special(t, STR("<|call|>")) >= 0;
+    bool harmony = vocab_find_special(t, STR("<|return|>")) >= 0 &&
+                   vocab_find_special(t, STR("<|call|>")) >= 0;
     if (end >= 0 && !harmony) t->flags[end] |= T_END;
     if (end >= 0 && harmony) t->flags[end] &= (uint16_t)~T_END;
     return true;
 }
 
 /* ── Accessors of tok.h ── */
-int32_t tok_n_vocab(const tok *t) { return t->n; }
-tok_kind tok_get_kind(const tok *t) { return t->kind; }
-int32_t tok_bos(const tok *t) { return t->bos; }
-int32_t tok_eos(const tok *t) { return t->eos; }
-bool tok_adds_bos(const tok *t) { return t->add_bos && t->bos >= 0; }
-bool tok_adds_eos(const tok *t) { return t->add_eos && t->eos >= 0; }
-static bool in_range(const tok *t, int32_t id) { return id >= 0 && id < t->n; }
-bool tok_is_special(const tok *t, int32_t id) { return in_range(t, id) && t->flags[id] & T_SPECIAL; }
-bool tok_is_end(const tok *t, int32_t id) { return in_range(t, id) && t->flags[id] & T_END; }
-str tok_piece(const tok *t, int32_t id) { return in_range(t, id) ? piece_of(t, id) : (str){0}; }
-int32_t tok_find_special(const tok *t, str text) { return vocab_find_special(t, text); }
+int32_t tok_n_vocab(const tok *t) {
+    return t->n;
+}
+tok_kind tok_get_kind(const tok *t) {
+    return t->kind;
+}
+int32_t tok_bos(const tok *t) {
+    return t->bos;
+}
+int32_t tok_eos(const tok *t) {
+    return t->eos;
+}
+bool tok_adds_bos(const tok *t) {
+    return t->add_bos && t->bos >= 0;
+}
+bool tok_adds_eos(const tok *t) {
+    return t->add_eos && t->eos >= 0;
+}
+static bool in_range(const tok *t, int32_t id) {
+    return id >= 0 && id < t->n;
+}
+bool tok_is_special(const tok *t, int32_t id) {
+    return in_range(t, id) && t->flags[id] & T_SPECIAL;
+}
+bool tok_is_end(const tok *t, int32_t id) {
+    return in_range(t, id) && t->flags[id] & T_END;
+}
+str tok_piece(const tok *t, int32_t id) {
+    return in_range(t, id) ? piece_of(t, id) : (str){0};
+}
+int32_t tok_find_special(const tok *t, str text) {
+    return vocab_find_special(t, text);
+}
 
 void tok_ids_deinit(tok_ids *v) {
     free(v->ids);
@@ -475,4 +538,6 @@ void tok_ids_append(tok_ids *v, const int32_t *ids, size_t n) {
     v->n += n;
 }
 
-void tok_ids_push(tok_ids *v, int32_t id) { tok_ids_append(v, &id, 1); }
+void tok_ids_push(tok_ids *v, int32_t id) {
+    tok_ids_append(v, &id, 1);
+}

@@ -23,7 +23,9 @@ enum { SLACK = 20 }; /* sanitizers and -O1 */
 enum { SLACK = 1 };
 #endif
 
-static const char *corpus(void) { return getenv("ORIEL_CORPUS"); }
+static const char *corpus(void) {
+    return getenv("ORIEL_CORPUS");
+}
 
 static buf read_corpus(const char *name) {
     char path[1000];
@@ -46,7 +48,8 @@ static tok *load(const char *name) {
         file_close(f); /* the tokenizer keeps nothing of it */
     } else {
         buf b = read_corpus(name);
-        t = strstr(name, ".json") ? tok_load_hf(buf_str(&b), &err) : tok_load_harmony(buf_str(&b), &err);
+        t = strstr(name, ".json") ? tok_load_hf(buf_str(&b), &err)
+                                  : tok_load_harmony(buf_str(&b), &err);
         buf_deinit(&b);
     }
     if (!t) fail_msg("%s: %s", name, err.message);
@@ -55,7 +58,7 @@ static tok *load(const char *name) {
 
 static const struct {
     const char *name;
-    bool composes;   /* NFC: only composed text comes back */
+    bool composes;    /* NFC: only composed text comes back */
     bool lacks_bytes; /* has no tokens for bytes that UTF-8 never uses */
 } names[] = {
     {.name = "tokenizers/o200k/o200k_base.tiktoken"},
@@ -65,7 +68,7 @@ static const struct {
     {.name = "ggml-vocab-llama-spm.gguf"},
     {.name = "ggml-vocab-gemma-4.gguf"},
     {.name = "ggml-vocab-deepseek-llm.gguf", .lacks_bytes = true},
-    {.name = "ggml-vocab-gpt-neox.gguf"},
+    {.name = "ggml-vocab-gpt-neox.gguf", .lacks_bytes = true},
     {.name = "ggml-vocab-baichuan.gguf"},
     {.name = "tokenizers/swift-transformers/llama_tokenizer.json"},
 };
@@ -78,7 +81,9 @@ static void check_round_trip(const tok *t, const char *who, str text) {
     buf whole = {0}, piecewise = {0};
     tok_decode_opts opts = {.strip_first_space = true};
     tok_decode(t, ids.ids, ids.n, opts, &whole);
-    if (!str_eq(buf_str(&whole), text)) fail_msg("%s: \"%.*s\" came back as \"%.*s\"", who, STR_ARG(text), STR_ARG(buf_str(&whole)));
+    if (!str_eq(buf_str(&whole), text))
+        fail_msg("%s: \"%.*s\" came back as \"%.*s\"", who, STR_ARG(text),
+                 STR_ARG(buf_str(&whole)));
     tok_stream s;
     tok_stream_init(&s, t, opts);
     for (size_t i = 0; i < ids.n; i++) {
@@ -96,7 +101,8 @@ static void check_round_trip(const tok *t, const char *who, str text) {
 static void text_comes_back(void **state) {
     (void)state;
     if (!corpus()) skip();
-    buf oracle = read_corpus("tokenizers/token_oracle.json"), play = read_corpus("text/tinyshakespeare.txt"),
+    buf oracle = read_corpus("tokenizers/token_oracle.json"),
+        play = read_corpus("text/tinyshakespeare.txt"),
         wiki = read_corpus("text/wikitext2_test_tokenised.txt");
     error err = {0};
     json_t *o = json_parse(buf_str(&oracle), &err), *texts = json_object_get(o, "texts");
@@ -110,7 +116,8 @@ static void text_comes_back(void **state) {
             if (str_find(text, STR("\xE2\x96\x81"), 0) >= 0) continue;
             if (!names[v].composes) check_round_trip(t, names[v].name, text);
         }
-        for (uint64_t seed = 0; seed < 300 && !names[v].composes && !names[v].lacks_bytes; seed++) { /* any bytes */
+        for (uint64_t seed = 0; seed < 300 && !names[v].composes && !names[v].lacks_bytes;
+             seed++) { /* any bytes */
             char bytes[64];
             size_t n = rng_at(seed, 99) % sizeof bytes;
             for (size_t i = 0; i < n; i++) bytes[i] = (char)(rng_at(seed, i) >> (seed % 3 * 8));
@@ -132,7 +139,8 @@ static void random_ids_stream(void **state) {
         tok *t = load(names[v].name);
         for (uint64_t seed = 0; seed < 500; seed++) {
             int32_t ids[40];
-            for (size_t i = 0; i < 40; i++) ids[i] = (int32_t)(rng_at(seed, i) % (uint64_t)tok_n_vocab(t));
+            for (size_t i = 0; i < 40; i++)
+                ids[i] = (int32_t)(rng_at(seed, i) % (uint64_t)tok_n_vocab(t));
             buf one = {0}, cut = {0};
             tok_decode_opts opts = {.skip_special = seed & 1, .strip_first_space = seed & 2};
             tok_stream s;
@@ -162,7 +170,8 @@ static void check_time(const tok *t, const char *who, const char *what, str text
     double start = cpu_seconds();
     assert_true(tok_encode(t, text, (tok_encode_opts){.parse_special = true}, &ids, &err));
     double seconds = cpu_seconds() - start;
-    if (seconds >= 1.0 * SLACK) fail_msg("%s: %zu bytes of %s took %.2f s", who, text.len, what, seconds);
+    if (seconds >= 1.0 * SLACK)
+        fail_msg("%s: %zu bytes of %s took %.2f s", who, text.len, what, seconds);
     tok_ids_deinit(&ids);
 }
 
@@ -170,14 +179,27 @@ static void a_megabyte_takes_less_than_a_second(void **state) {
     (void)state;
     if (!corpus()) skip();
     enum { MEGABYTE = 1 << 20, N_TEXTS = 12 };
-    static const char *const units[N_TEXTS] = {"a", " ", "\n", "7", "\xF0\x9F\x98\x80", "ab", "<|", "\xCC\x81\xCC\x96", "A",
-                                               "\xE4\xB8\xAD" "A", "  x", "\xFF"};
+    static const char *const units[N_TEXTS] = {"a",
+                                               " ",
+                                               "\n",
+                                               "7",
+                                               "\xF0\x9F\x98\x80",
+                                               "ab",
+                                               "<|",
+                                               "\xCC\x81\xCC\x96",
+                                               "A",
+                                               "\xE4\xB8\xAD"
+                                               "A",
+                                               "  x",
+                                               "\xFF"};
     buf play = read_corpus("text/tinyshakespeare.txt"), text[N_TEXTS] = {0}, noise = {0};
     for (size_t k = 0; k < N_TEXTS; k++)
         while (text[k].len < MEGABYTE) buf_append_cstr(&text[k], units[k]);
-    for (uint64_t i = 0; i < MEGABYTE; i++) buf_append_char(&noise, (char)('a' + rng_at(3, i) % 26));
-    static const char *const timed[] = {"tokenizers/o200k/o200k_base.tiktoken", "ggml-vocab-qwen2.gguf",
-                                        "ggml-vocab-llama-spm.gguf", "ggml-vocab-gemma-4.gguf"};
+    for (uint64_t i = 0; i < MEGABYTE; i++)
+        buf_append_char(&noise, (char)('a' + rng_at(3, i) % 26));
+    static const char *const timed[] = {"tokenizers/o200k/o200k_base.tiktoken",
+                                        "ggml-vocab-qwen2.gguf", "ggml-vocab-llama-spm.gguf",
+                                        "ggml-vocab-gemma-4.gguf"};
     for (size_t v = 0; v < sizeof timed / sizeof *timed; v++) {
         tok *t = load(timed[v]);
         check_time(t, timed[v], "plays", str_make(play.ptr, MEGABYTE));
@@ -194,9 +216,12 @@ static void a_megabyte_takes_less_than_a_second(void **state) {
 static void every_preset_is_linear(void **state) {
     (void)state;
     if (!corpus()) skip();
-    static const char *const presets[] = {"default", "tekken", "falcon", "deepseek-llm", "deepseek-coder", "deepseek-v3", "bloom",
-                                          "viking", "chameleon", "superbpe", "bailingmoe", "seed-coder", "kimi-k2", "starcoder"};
-    static const char *const units[] = {"a", " ", "\n", "7", "\xF0\x9F\x98\x80", "A", "\xE4\xB8\xAD", "\xCC\x81", "'", "!", " \n"};
+    static const char *const presets[] = {
+        "default",     "tekken",     "falcon",  "deepseek-llm", "deepseek-coder",
+        "deepseek-v3", "bloom",      "viking",  "chameleon",    "superbpe",
+        "bailingmoe",  "seed-coder", "kimi-k2", "starcoder"};
+    static const char *const units[] = {
+        "a", " ", "\n", "7", "\xF0\x9F\x98\x80", "A", "\xE4\xB8\xAD", "\xCC\x81", "'", "!", " \n"};
     buf ranks = read_corpus("tokenizers/o200k/o200k_base.tiktoken");
     for (size_t p = 0; p < sizeof presets / sizeof *presets; p++) {
         error err = {0};
@@ -209,7 +234,9 @@ static void every_preset_is_linear(void **state) {
             check_time(t, presets[p], units[k], buf_str(&text));
             buf_deinit(&text);
         }
-        check_round_trip(t, presets[p], STR("a1234567 b\xC3\xA9\n\n  x <sentinel:1> \xE4\xB8\xAD\xE6\x96\x87!? it's \t$+~"));
+        check_round_trip(
+            t, presets[p],
+            STR("a1234567 b\xC3\xA9\n\n  x <sentinel:1> \xE4\xB8\xAD\xE6\x96\x87!? it's \t$+~"));
         tok_unref(t);
     }
     buf_deinit(&ranks);
@@ -220,21 +247,26 @@ static void ends_are_known(void **state) {
     if (!corpus()) skip();
     static const struct {
         const char *name, *ends, *no_end; /* "" = none */
-    } rows[] = {{"ggml-vocab-llama-bpe.gguf", "<|eot_id|>", "<|start_header_id|>"},
-                {"ggml-vocab-llama-bpe.gguf", "<|end_of_text|>", "<|begin_of_text|>"},
-                {"ggml-vocab-phi-3.gguf", "<|end|>", "<|user|>"},
-                {"ggml-vocab-phi-3.gguf", "<|endoftext|>", "<s>"},
-                {"ggml-vocab-qwen2.gguf", "<|im_end|>", "<|im_start|>"},
-                {"ggml-vocab-gemma-4.gguf", "<turn|>", "<|turn>"},
-                {"ggml-vocab-gemma-4.gguf", "<eos>", "<bos>"},
-                {"ggml-vocab-llama-spm.gguf", "</s>", "<s>"},
-                {"ggml-vocab-deepseek-llm.gguf", "<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
-                 "<\xEF\xBD\x9C" "begin\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"},
-                {"tokenizers/hf-tokenizer-json/llama3_1/tokenizer.json", "<|eot_id|>", "<|begin_of_text|>"},
-                {"tokenizers/o200k/o200k_base.tiktoken", "<|call|>", "<|end|>"}};
+    } rows[] = {
+        {"ggml-vocab-llama-bpe.gguf", "<|eot_id|>", "<|start_header_id|>"},
+        {"ggml-vocab-llama-bpe.gguf", "<|end_of_text|>", "<|begin_of_text|>"},
+        {"ggml-vocab-phi-3.gguf", "<|end|>", "<|user|>"},
+        {"ggml-vocab-phi-3.gguf", "<|endoftext|>", "<s>"},
+        {"ggml-vocab-qwen2.gguf", "<|im_end|>", "<|im_start|>"},
+        {"ggml-vocab-gemma-4.gguf", "<turn|>", "<|turn>"},
+        {"ggml-vocab-gemma-4.gguf", "<eos>", "<bos>"},
+        {"ggml-vocab-llama-spm.gguf", "</s>", "<s>"},
+        {"ggml-vocab-deepseek-llm.gguf",
+         "<\xEF\xBD\x9C"
+         "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
+         "<\xEF\xBD\x9C"
+         "begin\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"},
+        {"tokenizers/hf-tokenizer-json/llama3_1/tokenizer.json", "<|eot_id|>", "<|begin_of_text|>"},
+        {"tokenizers/o200k/o200k_base.tiktoken", "<|call|>", "<|end|>"}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         tok *t = load(rows[i].name);
-        int32_t yes = tok_find_special(t, str_from(rows[i].ends)), no = tok_find_special(t, str_from(rows[i].no_end));
+        int32_t yes = tok_find_special(t, str_from(rows[i].ends)),
+                no = tok_find_special(t, str_from(rows[i].no_end));
         assert_true(yes >= 0 && no >= 0);
         if (!tok_is_end(t, yes)) fail_msg("%s: %s does not end", rows[i].name, rows[i].ends);
         if (tok_is_end(t, no)) fail_msg("%s: %s ends", rows[i].name, rows[i].no_end);

@@ -16,8 +16,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const char *const texts[] = {"", " ", "ab abc", "<s>a</s>", "\xFF\xC3", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa b",
-                                    "\xE4\xB8\xAD\xE6\x96\x87 123 \n\t x", "\xE2\x96\x81"};
+static const char *const texts[] = {"",
+                                    " ",
+                                    "ab abc",
+                                    "<s>a</s>",
+                                    "\xFF\xC3",
+                                    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa b",
+                                    "\xE4\xB8\xAD\xE6\x96\x87 123 \n\t x",
+                                    "\xE2\x96\x81"};
 
 /* A loaded tokenizer answers everything without harm. */
 static void use(const tok *t) {
@@ -40,7 +46,8 @@ static void use(const tok *t) {
         if (tok_is_special(t, id)) assert_true(tok_find_special(t, piece) >= 0 || !piece.len);
         tok_is_end(t, id);
     }
-    assert_true(tok_bos(t) >= -1 && tok_bos(t) < tok_n_vocab(t) && tok_eos(t) >= -1 && tok_eos(t) < tok_n_vocab(t));
+    assert_true(tok_bos(t) >= -1 && tok_bos(t) < tok_n_vocab(t) && tok_eos(t) >= -1 &&
+                tok_eos(t) < tok_n_vocab(t));
 }
 
 /* True when it loaded. */
@@ -68,7 +75,9 @@ static bool try_gguf(gguf_builder *g) {
     return ok;
 }
 
-#define TOKENS STR("<unk>"), STR("<s>"), STR("</s>"), STR("a"), STR("b"), STR("ab"), STR("\xE2\x96\x81"), STR("c")
+#define TOKENS                                                                                 \
+    STR("<unk>"), STR("<s>"), STR("</s>"), STR("a"), STR("b"), STR("ab"), STR("\xE2\x96\x81"), \
+        STR("c")
 enum { N = 8 };
 
 static void begin_gguf(gguf_builder *g, const char *model, const char *pre) {
@@ -77,9 +86,12 @@ static void begin_gguf(gguf_builder *g, const char *model, const char *pre) {
     if (pre) gguf_put_str(g, "tokenizer.ggml.pre", pre);
 }
 
-static void put_tokens(gguf_builder *g) { gguf_put_strs(g, "tokenizer.ggml.tokens", N, (str[]){TOKENS}); }
+static void put_tokens(gguf_builder *g) {
+    gguf_put_strs(g, "tokenizer.ggml.tokens", N, (str[]){TOKENS});
+}
 static void put_types(gguf_builder *g) {
-    gguf_put_array(g, "tokenizer.ggml.token_type", FILE_I32, N, (int32_t[]){2, 3, 3, 1, 1, 1, 1, 4});
+    gguf_put_array(g, "tokenizer.ggml.token_type", FILE_I32, N,
+                   (int32_t[]){2, 3, 3, 1, 1, 1, 1, 4});
 }
 
 static void gguf_that_lies(void **state) {
@@ -109,7 +121,8 @@ static void gguf_that_lies(void **state) {
         put_tokens(&g);
         put_types(&g);
         gguf_put_strs(&g, "tokenizer.ggml.merges", 9,
-                      (str[]){STR("x y"), STR("ab"), STR(""), STR(" "), STR("a "), STR(" b"), STR("a b"), STR("a b"), STR("ab a")});
+                      (str[]){STR("x y"), STR("ab"), STR(""), STR(" "), STR("a "), STR(" b"),
+                              STR("a b"), STR("a b"), STR("ab a")});
         assert_true(try_gguf(&g));
         /* types and scores that do not match the tokens */
         begin_gguf(&g, models[m], "default");
@@ -123,8 +136,10 @@ static void gguf_that_lies(void **state) {
         /* types out of range, scores that are not numbers, ids out of range */
         begin_gguf(&g, models[m], "default");
         put_tokens(&g);
-        gguf_put_array(&g, "tokenizer.ggml.token_type", FILE_I32, N, (int32_t[]){0, -1, 7, 99, INT32_MIN, INT32_MAX, 6, 5});
-        gguf_put_array(&g, "tokenizer.ggml.scores", FILE_F32, N, (float[]){NAN, INFINITY, -INFINITY, 0, -0.0f, NAN, 1e38f, -NAN});
+        gguf_put_array(&g, "tokenizer.ggml.token_type", FILE_I32, N,
+                       (int32_t[]){0, -1, 7, 99, INT32_MIN, INT32_MAX, 6, 5});
+        gguf_put_array(&g, "tokenizer.ggml.scores", FILE_F32, N,
+                       (float[]){NAN, INFINITY, -INFINITY, 0, -0.0f, NAN, 1e38f, -NAN});
         gguf_put_strs(&g, "tokenizer.ggml.merges", 1, (str[]){STR("a b")});
         gguf_put_u32(&g, "tokenizer.ggml.bos_token_id", 4000000000u);
         gguf_put_i32(&g, "tokenizer.ggml.eos_token_id", -5);
@@ -134,8 +149,10 @@ static void gguf_that_lies(void **state) {
         /* empty, equal and ill-formed texts */
         begin_gguf(&g, models[m], "default");
         gguf_put_strs(&g, "tokenizer.ggml.tokens", N,
-                      (str[]){STR(""), STR(""), STR("a"), STR("a"), STR("\xFF"), STR("\xE2\x96"), STR("<0xZZ>"), STR("<0x41>")});
-        gguf_put_array(&g, "tokenizer.ggml.token_type", FILE_I32, N, (int32_t[]){3, 4, 4, 3, 4, 1, 6, 6});
+                      (str[]){STR(""), STR(""), STR("a"), STR("a"), STR("\xFF"), STR("\xE2\x96"),
+                              STR("<0xZZ>"), STR("<0x41>")});
+        gguf_put_array(&g, "tokenizer.ggml.token_type", FILE_I32, N,
+                       (int32_t[]){3, 4, 4, 3, 4, 1, 6, 6});
         gguf_put_strs(&g, "tokenizer.ggml.merges", 1, (str[]){STR("a a")});
         assert_true(try_gguf(&g));
         /* a charsmap of noise */
@@ -146,7 +163,8 @@ static void gguf_that_lies(void **state) {
             begin_gguf(&g, models[m], "default");
             put_tokens(&g);
             gguf_put_strs(&g, "tokenizer.ggml.merges", 1, (str[]){STR("a b")});
-            gguf_put_array(&g, "tokenizer.ggml.precompiled_charsmap", FILE_U8, rng_at(seed, 99) % 65, noise);
+            gguf_put_array(&g, "tokenizer.ggml.precompiled_charsmap", FILE_U8,
+                           rng_at(seed, 99) % 65, noise);
             try_gguf(&g);
         }
     }
@@ -165,13 +183,15 @@ static void gguf_that_lies(void **state) {
 static void merges_always_end(void **state) {
     (void)state;
     error err = {0};
-    static const char *const merges[] = {"[\"a a\",\"aa aa\",\"aaaa a\",\"a aaaa\"]", "[\"a aa\",\"aa a\"]", "[\"a a\",\"a a\"]",
+    static const char *const merges[] = {"[\"a a\",\"aa aa\",\"aaaa a\",\"a aaaa\"]",
+                                         "[\"a aa\",\"aa a\"]", "[\"a a\",\"a a\"]",
                                          "[[\"a\"],[],[\"a\",\"a\",\"a\"],4,null,\"a\",\"  \"]"};
     for (size_t i = 0; i < 4; i++) {
         char json[1000];
-        snprintf(json, sizeof json,
-                 "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"aa\":1,\"aaa\":2,\"aaaa\":3,\"aaaaa\":4},\"merges\":%s}}",
-                 merges[i]);
+        snprintf(
+            json, sizeof json,
+            "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"aa\":1,\"aaa\":2,\"aaaa\":3,\"aaaaa\":4},\"merges\":%s}}",
+            merges[i]);
         assert_true(try_loaded(tok_load_hf(str_from(json), &err), &err));
     }
 }
@@ -179,7 +199,14 @@ static void merges_always_end(void **state) {
 static void json_that_lies(void **state) {
     (void)state;
     static const char *const bad[] = {
-        "", "{", "[]", "3", "{}", "{\"model\":3}", "{\"model\":{}}", "{\"model\":{\"type\":\"BPE\"}}",
+        "",
+        "{",
+        "[]",
+        "3",
+        "{}",
+        "{\"model\":3}",
+        "{\"model\":{}}",
+        "{\"model\":{\"type\":\"BPE\"}}",
         "{\"model\":{\"type\":\"Magic\",\"vocab\":{}}}",
         "{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}",
         "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]}}",
@@ -208,7 +235,8 @@ static void json_that_lies(void **state) {
     /* Sequences in Sequences */
     buf deep = {0};
     buf_append_cstr(&deep, "{\"normalizer\":");
-    for (int i = 0; i < 100; i++) buf_append_cstr(&deep, "{\"type\":\"Sequence\",\"normalizers\":[");
+    for (int i = 0; i < 100; i++)
+        buf_append_cstr(&deep, "{\"type\":\"Sequence\",\"normalizers\":[");
     for (int i = 0; i < 100; i++) buf_append_cstr(&deep, "]}");
     buf_append_cstr(&deep, ",\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}");
     error err = {0};
@@ -216,8 +244,12 @@ static void json_that_lies(void **state) {
     buf_deinit(&deep);
     /* Parts of the wrong kind that say nothing harmful */
     err = (error){0};
-    assert_true(try_loaded(tok_load_hf(STR("{\"added_tokens\":{\"id\":3},\"decoder\":[1],\"post_processor\":\"x\",\"truncation\":[],"
-                                           "\"model\":{\"type\":\"BPE\",\"unk_token\":7,\"vocab\":{\"a\":5},\"merges\":[]}}"), &err), &err));
+    assert_true(try_loaded(
+        tok_load_hf(
+            STR("{\"added_tokens\":{\"id\":3},\"decoder\":[1],\"post_processor\":\"x\",\"truncation\":[],"
+                "\"model\":{\"type\":\"BPE\",\"unk_token\":7,\"vocab\":{\"a\":5},\"merges\":[]}}"),
+            &err),
+        &err));
 }
 
 static const char good_json[] =
@@ -231,9 +263,13 @@ static const char good_json[] =
     "\"merges\":[\"a b\"]}}";
 static const char good_ranks[] = "YQ== 0\nYg== 1\nIA== 2\nYWI= 3\n";
 /* pieces <unk> <s> </s> a b ab; trainer BPE; normaliser without prefix */
-static const char good_model[] = "\x0A\x09\x0A\x05<unk>\x18\x02\x0A\x07\x0A\x03<s>\x18\x03\x0A\x08\x0A\x04</s>\x18\x03"
-                                 "\x0A\x03\x0A\x01" "a\x0A\x03\x0A\x01" "b\x0A\x09\x0A\x02" "ab\x15\0\0\x80\xBF"
-                                 "\x12\x02\x18\x02\x1A\x02\x18\x00";
+static const char good_model[] =
+    "\x0A\x09\x0A\x05<unk>\x18\x02\x0A\x07\x0A\x03<s>\x18\x03\x0A\x08\x0A\x04</s>\x18\x03"
+    "\x0A\x03\x0A\x01"
+    "a\x0A\x03\x0A\x01"
+    "b\x0A\x09\x0A\x02"
+    "ab\x15\0\0\x80\xBF"
+    "\x12\x02\x18\x02\x1A\x02\x18\x00";
 
 typedef struct source {
     const char *bytes;
@@ -256,7 +292,8 @@ static void damaged_bytes(void **state) {
     (void)state;
     for (size_t k = 0; k < 3; k++) {
         error err = {0};
-        assert_true(try_loaded(load(sources[k].kind, str_make(sources[k].bytes, sources[k].len), &err), &err));
+        assert_true(try_loaded(
+            load(sources[k].kind, str_make(sources[k].bytes, sources[k].len), &err), &err));
         for (size_t cut = 0; cut < sources[k].len; cut++) {
             char *copy = malloc(cut + 1);
             memcpy(copy, sources[k].bytes, cut);
@@ -299,8 +336,9 @@ static bool load_and_use(void *ctx) {
         return false;
     }
     tok_ids ids = {0};
-    bool ok = tok_encode(t, STR("ab  ab <s> \xC3\xA9\xCC\x81 abababababababababababababababababababababababab"),
-                         (tok_encode_opts){.parse_special = true}, &ids, &err);
+    bool ok = tok_encode(
+        t, STR("ab  ab <s> \xC3\xA9\xCC\x81 abababababababababababababababababababababababab"),
+        (tok_encode_opts){.parse_special = true}, &ids, &err);
     if (!ok) assert_int_equal(err.code, ERR_NO_MEMORY);
     buf b = {0};
     tok_decode(t, ids.ids, ids.n, (tok_decode_opts){0}, &b);
@@ -322,10 +360,8 @@ static void memory_that_runs_out(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gguf_that_lies),
-        cmocka_unit_test(merges_always_end),
-        cmocka_unit_test(json_that_lies),
-        cmocka_unit_test(damaged_bytes),
+        cmocka_unit_test(gguf_that_lies),       cmocka_unit_test(merges_always_end),
+        cmocka_unit_test(json_that_lies),       cmocka_unit_test(damaged_bytes),
         cmocka_unit_test(memory_that_runs_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,7 +19,9 @@
 #include <unistd.h>
 #include <utf8proc.h>
 
-static const char *corpus(void) { return getenv("ORIEL_CORPUS"); }
+static const char *corpus(void) {
+    return getenv("ORIEL_CORPUS");
+}
 
 static buf read_corpus(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 static buf read_corpus(const char *fmt, ...) {
@@ -50,15 +52,18 @@ static tok *load_gguf(const char *name) {
 
 static bool is_nfc(str text) {
     utf8proc_uint8_t *out = NULL;
-    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)text.ptr, (utf8proc_ssize_t)text.len, &out,
-                                      UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+    utf8proc_ssize_t n =
+        utf8proc_map((const utf8proc_uint8_t *)text.ptr, (utf8proc_ssize_t)text.len, &out,
+                     UTF8PROC_STABLE | UTF8PROC_COMPOSE);
     bool same = n == (utf8proc_ssize_t)text.len && memcmp(out, text.ptr, text.len) == 0;
     free(out);
     return same;
 }
 
 /* Qwen's own tokenizer composes text first, llama.cpp's does not. */
-static bool differs_by_nfc(const char *who, str text) { return strstr(who, "qwen2.gguf") && !is_nfc(text); }
+static bool differs_by_nfc(const char *who, str text) {
+    return strstr(who, "qwen2.gguf") && !is_nfc(text);
+}
 
 static bool has_hangul(str text) {
     for (size_t i = 0; i < text.len; i++) {
@@ -69,7 +74,9 @@ static bool has_hangul(str text) {
 }
 
 /* BERT's own tokenizer decomposes Hangul into all its letters, llama.cpp's keeps the first of them. */
-static bool differs_by_nfd(const char *who, str text) { return strstr(who, "bert") && has_hangul(text); }
+static bool differs_by_nfd(const char *who, str text) {
+    return strstr(who, "bert") && has_hangul(text);
+}
 
 static void print_ids(const char *label, const tok *t, const int32_t *ids, size_t n) {
     print_message("  %s:", label);
@@ -128,7 +135,8 @@ static void llama_cpp_oracle(void **state) {
         tok_unref(t);
     }
     json_decref(o);
-    print_message("%d of %d rows right, %d texts where Hugging Face normalises otherwise\n", checked - wrong, checked, other);
+    print_message("%d of %d rows right, %d texts where Hugging Face normalises otherwise\n",
+                  checked - wrong, checked, other);
     assert_int_equal(wrong, 0);
     assert_true(checked > 2500);
 }
@@ -137,15 +145,17 @@ static void llama_cpp_oracle(void **state) {
 static void llama_cpp_inp_out(void **state) {
     (void)state;
     if (!corpus()) skip();
-    static const char *const names[] = {"bert-bge", "deepseek-llm", "gemma-4", "gpt-2", "llama-bpe", "llama-spm",
-                                        "mpt", "phi-3", "qwen2", "starcoder"};
+    static const char *const names[] = {"bert-bge",  "deepseek-llm", "gemma-4", "gpt-2",
+                                        "llama-bpe", "llama-spm",    "mpt",     "phi-3",
+                                        "qwen2",     "starcoder"};
     static const char fence[] = "\n__ggml_vocab_test__\n";
     int wrong = 0, checked = 0;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char file_name[100];
         snprintf(file_name, sizeof file_name, "ggml-vocab-%s.gguf", names[i]);
         tok *t = load_gguf(file_name);
-        buf in = read_corpus("llama.cpp-vocabs/%s.inp", file_name), out = read_corpus("llama.cpp-vocabs/%s.out", file_name);
+        buf in = read_corpus("llama.cpp-vocabs/%s.inp", file_name),
+            out = read_corpus("llama.cpp-vocabs/%s.out", file_name);
         const char *line = out.ptr;
         for (size_t at = 0; at < in.len && line;) {
             ptrdiff_t hit = str_find(buf_str(&in), str_from(fence), at);
@@ -198,10 +208,11 @@ static tok *must(tok *t, const error *err) {
 static void tokenizer_json_oracle(void **state) {
     (void)state;
     if (!corpus()) skip();
-    static const char *const files[][2] = {{"llama3_1", "hf-tokenizer-json/llama3_1/tokenizer.json"},
-                                           {"qwen2_5", "hf-tokenizer-json/qwen2_5/tokenizer.json"},
-                                           {"gpt2", "swift-transformers/gpt2_tokenizer.json"},
-                                           {"llama2", "swift-transformers/llama_tokenizer.json"}};
+    static const char *const files[][2] = {
+        {"llama3_1", "hf-tokenizer-json/llama3_1/tokenizer.json"},
+        {"qwen2_5", "hf-tokenizer-json/qwen2_5/tokenizer.json"},
+        {"gpt2", "swift-transformers/gpt2_tokenizer.json"},
+        {"llama2", "swift-transformers/llama_tokenizer.json"}};
     json_t *o = load_oracle();
     int wrong = 0;
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
@@ -209,8 +220,11 @@ static void tokenizer_json_oracle(void **state) {
         error err = {0};
         tok *t = must(tok_load_hf(buf_str(&b), &err), &err);
         buf_deinit(&b);
-        wrong += check_rows(t, files[i][0],
-                            json_object_get(json_object_get(o, "hf_tokenizer_json_via_huggingface_tokenizers_js"), files[i][0]), false);
+        wrong += check_rows(
+            t, files[i][0],
+            json_object_get(json_object_get(o, "hf_tokenizer_json_via_huggingface_tokenizers_js"),
+                            files[i][0]),
+            false);
         tok_unref(t);
     }
     json_decref(o);
@@ -230,7 +244,8 @@ static void harmony_oracle(void **state) {
     if (!corpus()) skip();
     json_t *o = load_oracle();
     tok *t = load_harmony();
-    assert_int_equal(check_rows(t, "harmony", json_object_get(o, "o200k_harmony_via_tiktoken_wasm"), true), 0);
+    assert_int_equal(
+        check_rows(t, "harmony", json_object_get(o, "o200k_harmony_via_tiktoken_wasm"), true), 0);
     assert_int_equal(tok_n_vocab(t), 201089);
     assert_int_equal(tok_find_special(t, STR("<|channel|>")), 200005);
     assert_int_equal(tok_find_special(t, STR("<|reserved_201088|>")), 201088);
@@ -256,14 +271,16 @@ static void sentencepiece_files(void **state) {
     (void)state;
     if (!corpus()) skip();
     json_t *o = load_oracle();
-    const json_t *rows = json_object_get(json_object_get(o, "llama_cpp_vocabs"), "ggml-vocab-llama-spm.gguf");
+    const json_t *rows =
+        json_object_get(json_object_get(o, "llama_cpp_vocabs"), "ggml-vocab-llama-spm.gguf");
     error err = {0};
     buf model = read_corpus("llama2/tokenizer.model"), bin = read_corpus("llama2/tokenizer.bin");
     tok *a = must(tok_load_sentencepiece(buf_str(&model), &err), &err);
     tok *b = must(tok_load_llama2c(buf_str(&bin), &err), &err);
     assert_int_equal(check_rows(a, "llama2 tokenizer.model", rows, true), 0);
     assert_int_equal(check_rows(b, "llama2 tokenizer.bin", rows, true), 0);
-    buf small_model = read_corpus("../models/stories260K/tok512.model"), small_bin = read_corpus("../models/stories260K/tok512.bin");
+    buf small_model = read_corpus("../models/stories260K/tok512.model"),
+        small_bin = read_corpus("../models/stories260K/tok512.bin");
     tok *c = must(tok_load_sentencepiece(buf_str(&small_model), &err), &err);
     tok *d = must(tok_load_llama2c(buf_str(&small_bin), &err), &err);
     char path[1000];
@@ -300,10 +317,8 @@ static void sentencepiece_files(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(llama_cpp_oracle),
-        cmocka_unit_test(llama_cpp_inp_out),
-        cmocka_unit_test(tokenizer_json_oracle),
-        cmocka_unit_test(harmony_oracle),
+        cmocka_unit_test(llama_cpp_oracle),      cmocka_unit_test(llama_cpp_inp_out),
+        cmocka_unit_test(tokenizer_json_oracle), cmocka_unit_test(harmony_oracle),
         cmocka_unit_test(sentencepiece_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

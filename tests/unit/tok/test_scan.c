@@ -14,10 +14,10 @@
 #include <utf8proc.h>
 
 #define ANY_CASE "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-#define TAIL "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-#define UPPER "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
-#define LOWER "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
-#define PREFIX "[^\\r\\n\\p{L}\\p{N}]?"
+#define TAIL     "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define UPPER    "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
+#define LOWER    "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
+#define PREFIX   "[^\\r\\n\\p{L}\\p{N}]?"
 
 static const char *const patterns[] = {
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
@@ -25,7 +25,7 @@ static const char *const patterns[] = {
     ANY_CASE "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}" TAIL,
     ANY_CASE "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}" TAIL,
     PREFIX UPPER "*" LOWER "+" ANY_CASE "?|" PREFIX UPPER "+" LOWER "*" ANY_CASE
-    "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+                 "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
     "[\\r\\n]",
     "\\p{N}",
     "\\p{N}+",
@@ -36,11 +36,13 @@ static const char *const patterns[] = {
 
 /* Characters that make the patterns choose: cases, marks, all kinds of spaces, quotes, digits. */
 static const uint32_t interesting[] = {
-    ' ', ' ', ' ', '\n', '\r', '\t', '\v', '\f', 0x1C, 0x85, 0xA0, 0x1680, 0x180E, 0x2003, 0x2028, 0x3000, 0xFEFF,
-    '\'', '\'', '\'', 's', 'S', 't', 'm', 'D', 'r', 'e', 'E', 'v', 'l', 'L', 0x17F, 0x212A, 'a', 'A', 'b', 'Z',
-    '0', '1', '9', 0xB2, 0x2167, 0x663, 0x1D7D8, '/', '/', '.', '!', '_', '-', '(', '$', '+', 0x20AC, 0x4E2D, 0x65E5,
-    0xAC00, 0x1C5, 0x2B0, 0x301, 0x316, 0x20DD, 0x903, 0xE9, 0xDF, 0x391, 0x430, 0x5D0, 0x1F600, 0x1F3FD, 0x200D,
-    0xFE0F, 0x10FFFF, 0xE000, 0x7F, 0, 0x378};
+    ' ',    ' ',    ' ',     '\n',    '\r',   '\t',   '\v',     '\f',   0x1C,   0x85,   0xA0,
+    0x1680, 0x180E, 0x2003,  0x2028,  0x3000, 0xFEFF, '\'',     '\'',   '\'',   's',    'S',
+    't',    'm',    'D',     'r',     'e',    'E',    'v',      'l',    'L',    0x17F,  0x212A,
+    'a',    'A',    'b',     'Z',     '0',    '1',    '9',      0xB2,   0x2167, 0x663,  0x1D7D8,
+    '/',    '/',    '.',     '!',     '_',    '-',    '(',      '$',    '+',    0x20AC, 0x4E2D,
+    0x65E5, 0xAC00, 0x1C5,   0x2B0,   0x301,  0x316,  0x20DD,   0x903,  0xE9,   0xDF,   0x391,
+    0x430,  0x5D0,  0x1F600, 0x1F3FD, 0x200D, 0xFE0F, 0x10FFFF, 0xE000, 0x7F,   0,      0x378};
 
 static size_t random_text(uint64_t seed, char *out, size_t n_chars) {
     size_t len = 0;
@@ -48,7 +50,8 @@ static size_t random_text(uint64_t seed, char *out, size_t n_chars) {
         uint64_t r = rng_at(seed, i);
         uint32_t cp = interesting[(r >> 8) % (sizeof interesting / sizeof *interesting)];
         if (r % 16 == 0) cp = (uint32_t)(r >> 20) % 0x3000;
-        if (cp == 0xCF3 || cp == 0xECE) cp = 'x'; /* of Unicode 15, which PCRE2 10.42 does not know */
+        if (cp == 0xCF3 || cp == 0xECE)
+            cp = 'x'; /* of Unicode 15, which PCRE2 10.42 does not know */
         len += (size_t)utf8_encode(cp, out + len);
     }
     return len;
@@ -70,11 +73,13 @@ static void scanners_do_what_their_pattern_says(void **state) {
             str text = str_make(bytes, len);
             size_t at = 0, b1, e1, b2, e2;
             for (;;) {
-                bool one = scan(text, at, &b1, &e1), two = regex_find(re, &match, text, at, &b2, &e2);
+                bool one = scan(text, at, &b1, &e1),
+                     two = regex_find(re, &match, text, at, &b2, &e2);
                 if (one != two || (one && (b1 != b2 || e1 != e2)))
-                    fail_msg("pattern %zu, seed %llu, at %zu of \"%.*s\": scanner %zu-%zu, regex %zu-%zu", p,
-                             (unsigned long long)seed, at, STR_ARG(text), one ? b1 : 0, one ? e1 : 0, two ? b2 : 0,
-                             two ? e2 : 0);
+                    fail_msg(
+                        "pattern %zu, seed %llu, at %zu of \"%.*s\": scanner %zu-%zu, regex %zu-%zu",
+                        p, (unsigned long long)seed, at, STR_ARG(text), one ? b1 : 0, one ? e1 : 0,
+                        two ? b2 : 0, two ? e2 : 0);
                 if (!one) break;
                 assert_true(e1 > b1);
                 at = e1;
@@ -97,7 +102,7 @@ static void scanners_take_any_bytes(void **state) {
             char *bytes = malloc(len); /* exact, so that a sanitizer sees one byte too far */
             for (size_t i = 0; i < len; i++) {
                 uint64_t r = rng_at(seed, i);
-                bytes[i] = (char)(r % 3 ? r >> 8 : (uint64_t)"' \n1aA\xCC\x81"[(r >> 8) % 8]);
+                bytes[i] = (char)(r % 3 ? r >> 8 : (uint64_t) "' \n1aA\xCC\x81"[(r >> 8) % 8]);
             }
             size_t at = 0, begin, end;
             while (scan(str_make(bytes, len), at, &begin, &end)) {

@@ -30,7 +30,8 @@ static tok_ids encode(const tok *t, str text, tok_encode_opts opts) {
     return ids;
 }
 
-static void expect(const tok *t, const char *text, tok_encode_opts opts, size_t n, const int32_t *want) {
+static void expect(const tok *t, const char *text, tok_encode_opts opts, size_t n,
+                   const int32_t *want) {
     tok_ids got = encode(t, str_from(text), opts);
     for (size_t i = 0; i < got.n || i < n; i++)
         if (i >= got.n || i >= n || got.ids[i] != want[i]) {
@@ -56,7 +57,8 @@ static void special_tokens_need_leave(void **state) {
     assert_false(tok_is_special(t, 'a'));
     assert_false(tok_is_special(t, -1) || tok_is_special(t, 1 << 30) || tok_is_end(t, -1));
     assert_int_equal(tok_piece(t, 1 << 30).len, 0);
-    assert_true(tok_is_end(t, TINY_RETURN) && tok_is_end(t, TINY_CALL) && tok_is_end(t, TINY_ENDOFTEXT));
+    assert_true(tok_is_end(t, TINY_RETURN) && tok_is_end(t, TINY_CALL) &&
+                tok_is_end(t, TINY_ENDOFTEXT));
     assert_false(tok_is_end(t, TINY_END));
     tok_unref(t);
 }
@@ -69,7 +71,8 @@ static void only_trusted_text_is_special(void **state) {
     for (size_t begin = 0; begin <= 16; begin++)
         for (size_t end = begin; end <= 16; end++) {
             tok_span span = {begin, end};
-            tok_ids ids = encode(t, str_from(text), OPTS(.parse_special = true, .trusted = &span, .n_trusted = 1));
+            tok_ids ids = encode(t, str_from(text),
+                                 OPTS(.parse_special = true, .trusted = &span, .n_trusted = 1));
             bool first = begin <= 1 && end >= 8, second = begin <= 9 && end >= 16;
             size_t n = 0;
             for (size_t i = 0; i < ids.n; i++) n += ids.ids[i] == TINY_END;
@@ -80,31 +83,35 @@ static void only_trusted_text_is_special(void **state) {
         }
     /* Two spans that touch do not make one. */
     tok_span halves[] = {{1, 4}, {4, 8}, {9, 16}};
-    EXPECT(t, text, OPTS(.parse_special = true, .trusted = halves, .n_trusted = 3), 'x', '<', '|', 'e', 'n', 'd', '|',
-           '>', 'y', TINY_END);
+    EXPECT(t, text, OPTS(.parse_special = true, .trusted = halves, .n_trusted = 3), 'x', '<', '|',
+           'e', 'n', 'd', '|', '>', 'y', TINY_END);
     tok_span none;
-    EXPECT(t, "<|end|>", OPTS(.parse_special = true, .trusted = &none, .n_trusted = 0), '<', '|', 'e', 'n', 'd', '|', '>');
+    EXPECT(t, "<|end|>", OPTS(.parse_special = true, .trusted = &none, .n_trusted = 0), '<', '|',
+           'e', 'n', 'd', '|', '>');
     /* Words merge across a border. */
     tok_span he = {0, 1};
     EXPECT(t, "hell", OPTS(.parse_special = true, .trusted = &he, .n_trusted = 1), TINY_WORDS + 2);
     tok_unref(t);
 }
 
-#define BYTES_VOCAB "\"a\":0,\"b\":1,\"c\":2,\"\u0120\":3,\"\u010a\":4,\"<\":5,\">\":6,\"ab\":7,\"\u0120a\":8,\"_\":9"
+#define BYTES_VOCAB \
+    "\"a\":0,\"b\":1,\"c\":2,\"\u0120\":3,\"\u010a\":4,\"<\":5,\">\":6,\"ab\":7,\"\u0120a\":8,\"_\":9"
 #define ADDED(id, text, flags) "{\"id\":" #id ",\"content\":\"" text "\"," flags "}"
 
 static void added_tokens_strip_and_stand_alone(void **state) {
     (void)state;
-    tok *t = load_json("{\"added_tokens\":["
-                       ADDED(10, "<l>", "\"lstrip\":true,\"special\":true") ","
-                       ADDED(11, "<r>", "\"rstrip\":true,\"special\":true") ","
-                       ADDED(12, "cab", "\"single_word\":true,\"special\":false") ","
-                       ADDED(13, "<a", "\"special\":true") ","
-                       ADDED(14, "<a>", "\"special\":true") ","
-                       ADDED(15, "<u>", "\"special\":false")
-                       "],\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},"
-                       "\"decoder\":{\"type\":\"ByteLevel\"},"
-                       "\"model\":{\"type\":\"BPE\",\"vocab\":{" BYTES_VOCAB "},\"merges\":[\"a b\",[\"\u0120\",\"a\"]]}}");
+    tok *t = load_json(
+        "{\"added_tokens\":[" ADDED(10, "<l>", "\"lstrip\":true,\"special\":true") "," ADDED(11, "<r>", "\"rstrip\":true,\"special\":true") "," ADDED(
+            12, "cab",
+            "\"single_word\":true,\"special\":false") "," ADDED(13, "<a",
+                                                                "\"special\":true") "," ADDED(14,
+                                                                                              "<a>",
+                                                                                              "\"special\":true") "," ADDED(15,
+                                                                                                                            "<u>",
+                                                                                                                            "\"special\":false") "],\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},"
+                                                                                                                                                 "\"decoder\":{\"type\":\"ByteLevel\"},"
+                                                                                                                                                 "\"model\":{\"type\":\"BPE\",\"vocab\":{" BYTES_VOCAB
+                                                                                                                                                 "},\"merges\":[\"a b\",[\"\u0120\",\"a\"]]}}");
     EXPECT(t, "a  <l> a", OPTS(.parse_special = true), 0, 10, 8);
     EXPECT(t, "a <r> \n a", OPTS(.parse_special = true), 0, 3, 11, 0);
     EXPECT(t, "cab", OPTS(0), 12);
@@ -116,7 +123,8 @@ static void added_tokens_strip_and_stand_alone(void **state) {
     EXPECT(t, "<u>", OPTS(0), 15);
     /* A user's mark obeys the spans, a user's word does not. */
     tok_span none = {0, 0};
-    tok_ids ids = encode(t, STR("<u>cab"), OPTS(.parse_special = true, .trusted = &none, .n_trusted = 1));
+    tok_ids ids =
+        encode(t, STR("<u>cab"), OPTS(.parse_special = true, .trusted = &none, .n_trusted = 1));
     for (size_t i = 0; i < ids.n; i++) assert_int_not_equal(ids.ids[i], 15);
     tok_ids_deinit(&ids);
     EXPECT(t, "b cab", OPTS(.parse_special = true, .trusted = &none, .n_trusted = 1), 1, 3, 12);
@@ -141,7 +149,8 @@ static int twin_find(const twin *v, const char *text) {
 static twin random_vocab(uint64_t seed) {
     twin v = {.n = 3, .text = {"a", "b", "c"}, .left = {-1, -1, -1}, .right = {-1, -1, -1}};
     for (uint64_t i = 0; v.n < TWIN_VOCAB && i < 400; i++) {
-        int left = (int)(rng_at(seed, 2 * i) % (uint64_t)v.n), right = (int)(rng_at(seed, 2 * i + 1) % (uint64_t)v.n);
+        int left = (int)(rng_at(seed, 2 * i) % (uint64_t)v.n),
+            right = (int)(rng_at(seed, 2 * i + 1) % (uint64_t)v.n);
         char text[64];
         snprintf(text, sizeof text, "%s%s", v.text[left], v.text[right]);
         if (strlen(text) >= sizeof v.text[0] || twin_find(&v, text) >= 0) continue;
@@ -194,7 +203,8 @@ static tok *twin_tok(const twin *v, bool by_score) {
         for (int i = 0; i < v->n; i++) buf_printf(&b, "%s\"%s\":%d", i ? "," : "", v->text[i], i);
         buf_append_cstr(&b, "},\"merges\":[");
         for (int i = 3; i < v->n; i++)
-            buf_printf(&b, "%s\"%s %s\"", i > 3 ? "," : "", v->text[v->left[i]], v->text[v->right[i]]);
+            buf_printf(&b, "%s\"%s %s\"", i > 3 ? "," : "", v->text[v->left[i]],
+                       v->text[v->right[i]]);
         buf_append_cstr(&b, "]}}");
         t = tok_load_hf(buf_str(&b), &err);
     }
@@ -214,14 +224,16 @@ static void merging_follows_its_definition(void **state) {
                 char text[256];
                 int want[256];
                 size_t len = 1 + rng_at(seed, 9000 + k) % (k % 2 ? 20 : 200);
-                for (size_t i = 0; i < len; i++) text[i] = (char)('a' + rng_at(seed * 100 + k, i) % 3);
+                for (size_t i = 0; i < len; i++)
+                    text[i] = (char)('a' + rng_at(seed * 100 + k, i) % 3);
                 text[len] = 0;
                 size_t n = twin_encode(&v, text, by_score, want);
                 tok_ids ids = encode(t, str_make(text, len), OPTS(0));
                 /* By score the file puts a space in front, which this vocabulary cannot write: one unknown. */
                 size_t skip = by_score ? 1 : 0;
                 assert_int_equal(ids.n, n + skip);
-                for (size_t i = 0; i < n; i++) assert_int_equal(ids.ids[i + skip], want[i] + (by_score ? 3 : 0));
+                for (size_t i = 0; i < n; i++)
+                    assert_int_equal(ids.ids[i + skip], want[i] + (by_score ? 3 : 0));
                 tok_ids_deinit(&ids);
                 n_long += len > 32;
             }
@@ -250,7 +262,8 @@ static void unigram_takes_the_best_path(void **state) {
     for (uint64_t seed = 0; seed < 60; seed++) {
         twin v = random_vocab(seed);
         buf b = {0};
-        buf_append_cstr(&b, "{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"<unk>\",0]");
+        buf_append_cstr(&b,
+                        "{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"<unk>\",0]");
         for (int i = 0; i < v.n; i++) {
             v.score[i] = -(float)(1 + rng_at(seed, 7000 + (uint64_t)i) % 1000) / 64;
             buf_printf(&b, ",[\"%s\",%.9g]", v.text[i], (double)v.score[i]);
@@ -279,9 +292,11 @@ static void unigram_takes_the_best_path(void **state) {
 }
 
 /* ── Hugging Face's parts ── */
-#define ABC_VOCAB "\"a\":0,\"b\":1,\"c\":2,\"\u2581\":3,\"\u2581a\":4,\"<unk>\":5,\"1\":6,\"2\":7,\".\":8,\"12\":9,\"ab\":10"
-#define ABC_MODEL "\"model\":{\"type\":\"BPE\",\"unk_token\":\"<unk>\",\"vocab\":{" ABC_VOCAB \
-                  "},\"merges\":[\"\u2581 a\",\"1 2\",\"a b\"]}"
+#define ABC_VOCAB \
+    "\"a\":0,\"b\":1,\"c\":2,\"\u2581\":3,\"\u2581a\":4,\"<unk>\":5,\"1\":6,\"2\":7,\".\":8,\"12\":9,\"ab\":10"
+#define ABC_MODEL                                                               \
+    "\"model\":{\"type\":\"BPE\",\"unk_token\":\"<unk>\",\"vocab\":{" ABC_VOCAB \
+    "},\"merges\":[\"\u2581 a\",\"1 2\",\"a b\"]}"
 
 static void pre_tokenizers_cut(void **state) {
     (void)state;
@@ -295,22 +310,57 @@ static void pre_tokenizers_cut(void **state) {
         {"\"pre_tokenizer\":{\"type\":\"WhitespaceSplit\"}", " a  b ", 2, {0, 1}},
         {"\"pre_tokenizer\":{\"type\":\"Whitespace\"}", "ab. 12", 3, {10, 8, 9}},
         {"\"pre_tokenizer\":{\"type\":\"Metaspace\"}", "a a", 2, {4, 4}},
-        {"\"pre_tokenizer\":{\"type\":\"Metaspace\",\"prepend_scheme\":\"never\"}", "a a", 2, {0, 4}},
-        {"\"pre_tokenizer\":{\"type\":\"Metaspace\",\"prepend_scheme\":\"first\"}", "a a", 2, {4, 4}},
+        {"\"pre_tokenizer\":{\"type\":\"Metaspace\",\"prepend_scheme\":\"never\"}",
+         "a a",
+         2,
+         {0, 4}},
+        {"\"pre_tokenizer\":{\"type\":\"Metaspace\",\"prepend_scheme\":\"first\"}",
+         "a a",
+         2,
+         {4, 4}},
         {"\"pre_tokenizer\":{\"type\":\"Metaspace\"}", " a", 1, {4}},
         {"\"pre_tokenizer\":{\"type\":\"Punctuation\"}", "a.b", 3, {0, 8, 1}},
-        {"\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"String\":\"a\"},\"behavior\":\"Removed\"}", "cabac", 3, {2, 1, 2}},
-        {"\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"String\":\"a\"},\"behavior\":\"MergedWithNext\"}", "cab", 2, {2, 10}},
-        {"\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"String\":\"a\"},\"behavior\":\"MergedWithPrevious\"}", "cab", 3, {2, 0, 1}},
-        {"\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[ab]+\"},\"behavior\":\"Isolated\",\"invert\":true}", "cabc", 3, {2, 10, 2}},
-        {"\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[0-9]\"},\"behavior\":\"Contiguous\"}", "a12a", 3, {0, 9, 0}},
+        {"\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"String\":\"a\"},\"behavior\":\"Removed\"}",
+         "cabac",
+         3,
+         {2, 1, 2}},
+        {"\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"String\":\"a\"},\"behavior\":\"MergedWithNext\"}",
+         "cab",
+         2,
+         {2, 10}},
+        {"\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"String\":\"a\"},\"behavior\":\"MergedWithPrevious\"}",
+         "cab",
+         3,
+         {2, 0, 1}},
+        {"\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[ab]+\"},\"behavior\":\"Isolated\",\"invert\":true}",
+         "cabc",
+         3,
+         {2, 10, 2}},
+        {"\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[0-9]\"},\"behavior\":\"Contiguous\"}",
+         "a12a",
+         3,
+         {0, 9, 0}},
         {"\"normalizer\":{\"type\":\"Lowercase\"}", "AB", 1, {10}},
-        {"\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFD\"},{\"type\":\"StripAccents\"}]}", "\xC3\xA1" "b", 1, {10}},
+        {"\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFD\"},{\"type\":\"StripAccents\"}]}",
+         "\xC3\xA1"
+         "b",
+         1,
+         {10}},
         {"\"normalizer\":{\"type\":\"NFKC\"}", "\xE2\x91\xAB", 1, {9}}, /* circled twelve */
         {"\"normalizer\":{\"type\":\"Strip\"}", " \n a\t", 1, {0}},
-        {"\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"x+\"},\"content\":\"a\"}", "xxxb", 1, {10}},
-        {"\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\u2581\"}", " a a", 2, {4, 4}},
-        {"\"decoder\":{\"type\":\"Metaspace\"}", "\u2581" "aq", 2, {4, 5}},
+        {"\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"x+\"},\"content\":\"a\"}",
+         "xxxb",
+         1,
+         {10}},
+        {"\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\u2581\"}",
+         " a a",
+         2,
+         {4, 4}},
+        {"\"decoder\":{\"type\":\"Metaspace\"}",
+         "\u2581"
+         "aq",
+         2,
+         {4, 5}},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char json[2000];
@@ -323,11 +373,14 @@ static void pre_tokenizers_cut(void **state) {
 
 static void wordpiece_from_json(void **state) {
     (void)state;
-    tok *t = load_json("{\"normalizer\":{\"type\":\"BertNormalizer\"},\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},"
-                       "\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"[SEP]\",2],\"cls\":[\"[CLS]\",1]},"
-                       "\"added_tokens\":[" ADDED(1, "[CLS]", "\"special\":true") "," ADDED(2, "[SEP]", "\"special\":true") "],"
-                       "\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"[UNK]\",\"vocab\":{\"[UNK]\":0,\"[CLS]\":1,"
-                       "\"[SEP]\":2,\"hell\":3,\"##o\":4,\"o\":5,\"!\":6,\"##hell\":7}}}");
+    tok *t = load_json(
+        "{\"normalizer\":{\"type\":\"BertNormalizer\"},\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},"
+        "\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"[SEP]\",2],\"cls\":[\"[CLS]\",1]},"
+        "\"added_tokens\":[" ADDED(1, "[CLS]", "\"special\":true") "," ADDED(
+            2, "[SEP]",
+            "\"special\":true") "],"
+                                "\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"[UNK]\",\"vocab\":{\"[UNK]\":0,\"[CLS]\":1,"
+                                "\"[SEP]\":2,\"hell\":3,\"##o\":4,\"o\":5,\"!\":6,\"##hell\":7}}}");
     EXPECT(t, "H\xC3\xA9llo o!", OPTS(.add_bos = true, .add_eos = true), 1, 3, 4, 5, 6, 2);
     EXPECT(t, "ohell xo", OPTS(0), 5, 7, 0);
     buf b = {0};
@@ -344,14 +397,23 @@ static void scrub(str s, buf *out) {
     const unsigned char *p = (const unsigned char *)s.ptr;
     for (size_t i = 0; i < s.len;) {
         unsigned char lead = p[i], lo = 0x80, hi = 0xBF;
-        size_t need = lead < 0x80 ? 1 : lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF5 ? 4 : 0, n = 1;
+        size_t need = lead < 0x80   ? 1
+                      : lead < 0xC2 ? 0
+                      : lead < 0xE0 ? 2
+                      : lead < 0xF0 ? 3
+                      : lead < 0xF5 ? 4
+                                    : 0,
+               n = 1;
         if (lead == 0xE0) lo = 0xA0;
         if (lead == 0xED) hi = 0x9F;
         if (lead == 0xF0) lo = 0x90;
         if (lead == 0xF4) hi = 0x8F;
-        for (; n < need && i + n < s.len && p[i + n] >= lo && p[i + n] <= hi; n++) lo = 0x80, hi = 0xBF;
-        if (n == need) buf_append(out, p + i, n);
-        else buf_append_utf8(out, 0xFFFD);
+        for (; n < need && i + n < s.len && p[i + n] >= lo && p[i + n] <= hi; n++)
+            lo = 0x80, hi = 0xBF;
+        if (n == need)
+            buf_append(out, p + i, n);
+        else
+            buf_append_utf8(out, 0xFFFD);
         i += n;
     }
 }
@@ -382,10 +444,12 @@ static void streams_say_what_decode_says(void **state) {
         int32_t ids[64];
         size_t n = rng_at(seed, 1000) % 64;
         /* Half the runs are bytes that make and break characters. */
-        static const unsigned char edges[] = {0xE2, 0x82, 0xAC, 0xF0, 0x9F, 0x98, 0x80, 0xC3, 0xA9, 0xED, 0xA0, 0xE0, 0xF4, 0x90, 'a', 0xFF};
+        static const unsigned char edges[] = {0xE2, 0x82, 0xAC, 0xF0, 0x9F, 0x98, 0x80, 0xC3,
+                                              0xA9, 0xED, 0xA0, 0xE0, 0xF4, 0x90, 'a',  0xFF};
         for (size_t i = 0; i < n; i++) {
             uint64_t r = rng_at(seed, i);
-            ids[i] = (int32_t)(seed % 2 ? edges[r % sizeof edges] : r % (n_vocab + 2)) - (int32_t)(r % 97 == 0);
+            ids[i] = (int32_t)(seed % 2 ? edges[r % sizeof edges] : r % (n_vocab + 2)) -
+                     (int32_t)(r % 97 == 0);
         }
         check_stream(t, ids, n, (tok_decode_opts){.skip_special = seed % 3 == 0});
     }
@@ -394,12 +458,17 @@ static void streams_say_what_decode_says(void **state) {
 
 static void the_first_space_goes_once(void **state) {
     (void)state;
-    tok *t = load_json("{\"added_tokens\":[" ADDED(5, "<unk>", "\"special\":true") "],\"decoder\":{\"type\":\"Metaspace\"},"
-                       "\"pre_tokenizer\":{\"type\":\"Metaspace\"}," ABC_MODEL "}");
+    tok *t = load_json("{\"added_tokens\":[" ADDED(
+        5, "<unk>", "\"special\":true") "],\"decoder\":{\"type\":\"Metaspace\"},"
+                                        "\"pre_tokenizer\":{\"type\":\"Metaspace\"}," ABC_MODEL
+                                        "}");
     static const struct {
         bool skip, strip;
         const char *want;
-    } rows[] = {{false, false, "<unk> a ab"}, {true, false, " a ab"}, {false, true, "<unk>a ab"}, {true, true, "a ab"}};
+    } rows[] = {{false, false, "<unk> a ab"},
+                {true, false, " a ab"},
+                {false, true, "<unk>a ab"},
+                {true, true, "a ab"}};
     for (size_t i = 0; i < 4; i++) {
         buf b = {0};
         int32_t ids[] = {5, 4, 4, 1};
@@ -420,7 +489,7 @@ static void bytes_come_back(void **state) {
         size_t n = rng_at(seed, 1000) % sizeof text;
         for (size_t i = 0; i < n; i++) {
             uint64_t r = rng_at(seed, i);
-            text[i] = (char)(r & 1 ? r >> 8 : (uint64_t)"hello a<|end|>"[(r >> 8) % 14]);
+            text[i] = (char)(r & 1 ? r >> 8 : (uint64_t) "hello a<|end|>"[(r >> 8) % 14]);
         }
         tok_ids ids = encode(t, str_make(text, n), OPTS(.parse_special = seed % 2));
         buf back = {0};

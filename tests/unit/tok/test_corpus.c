@@ -18,9 +18,9 @@
 #include <unistd.h>
 
 #ifdef ORIEL_DEBUG
-enum { SLACK = 20 }; /* sanitizers and -O1 */
+enum { SLACK = 4, SHRINK = 8 }; /* sanitizers and -O1 */
 #else
-enum { SLACK = 1 };
+enum { SLACK = 1, SHRINK = 1 };
 #endif
 
 static const char *corpus(void) {
@@ -178,7 +178,7 @@ static void check_time(const tok *t, const char *who, const char *what, str text
 static void a_megabyte_takes_less_than_a_second(void **state) {
     (void)state;
     if (!corpus()) skip();
-    enum { MEGABYTE = 1 << 20, N_TEXTS = 12 };
+    enum { MEGABYTE = (1 << 20) / SHRINK, N_TEXTS = 12 };
     static const char *const units[N_TEXTS] = {"a",
                                                " ",
                                                "\n",
@@ -229,7 +229,7 @@ static void every_preset_is_linear(void **state) {
         if (!t) fail_msg("%s: %s", presets[p], err.message);
         for (size_t k = 0; k < sizeof units / sizeof *units; k++) {
             buf text = {0};
-            while (text.len < 128 * 1024) buf_append_cstr(&text, units[k]);
+            while (text.len < 128 * 1024 / SHRINK) buf_append_cstr(&text, units[k]);
             buf_append_char(&text, 'x');
             check_time(t, presets[p], units[k], buf_str(&text));
             buf_deinit(&text);

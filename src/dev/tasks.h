@@ -5,7 +5,7 @@
 #include "dev/dev.h"
 
 enum {
-    CHUNK_MIN = 32, /* outputs of a task: a multiple of every rung's pack_rows */
+    CHUNK_MIN = 64, /* outputs of a task: four panels, the streams a kernel reads at once */
     CHUNK_MAX = 128,
     ROW_BLOCK = 64,      /* rows multiplied with a chunk of weights while it is in the cache */
     ROWS_INLINE = 16384, /* elements: less work than this is not worth a barrier */

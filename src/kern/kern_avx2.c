@@ -261,14 +261,19 @@ INLINE void prefetch(const uint8_t *p, size_t n) {
 INLINE void decode(dtype t, const kern_matrix *w, const void *x, float *y, int64_t begin,
                    int64_t end) {
     const size_t sub_bytes = panel_block_bytes(t) / (size_t)subs(t);
-    const uint8_t *b = (const uint8_t *)w->data + (size_t)begin * panel_open(w).row_bytes;
+    uint8_t buffer[CHUNK_BLOCKS * PANEL * 34];
+    panel_source source = panel_open(w);
     for (int64_t o = begin; o < end; o += PANEL) {
         const act_q8 *xb = x;
         pair_f acc = zero_pair();
-        for (int64_t k = 0; k < w->n_in; k += 32 * subs(t), b += panel_block_bytes(t)) {
-            for (int sub = 0; sub < subs(t); sub++, xb++) {
-                prefetch(b + (size_t)sub * sub_bytes, sub_bytes);
-                acc = decode_block(t, b, sub, xb, acc);
+        for (int64_t k = 0; k < w->n_in; k += CHUNK_K) {
+            int64_t n = w->n_in - k < CHUNK_K ? w->n_in - k : CHUNK_K;
+            const uint8_t *b = panel_get(&source, o, k, n, buffer);
+            for (int64_t i = 0; i < n; i += 32 * subs(t), b += panel_block_bytes(t)) {
+                for (int sub = 0; sub < subs(t); sub++, xb++) {
+                    prefetch(b + (size_t)sub * sub_bytes, sub_bytes);
+                    acc = decode_block(t, b, sub, xb, acc);
+                }
             }
         }
         store_panel(y + o, end - o, acc);
@@ -445,18 +450,19 @@ INLINE void widen_floats(dtype t, const uint8_t *panel, int64_t n, float *c) {
 static void gemm_float(const kern_matrix *w, const kern_acts *x, int64_t n_rows, float *y,
                        int64_t ldy, int64_t begin, int64_t end) {
     _Alignas(64) float c[FLOAT_CHUNK_K * PANEL];
+    uint8_t buffer[FLOAT_CHUNK_K * PANEL * 4];
     panel_source source = panel_open(w);
     size_t x_stride = kern_act_bytes(KERN_ACT_F32, w->n_in);
     for (int64_t o = begin; o < end; o += PANEL) {
         for (int64_t k = 0; k < w->n_in; k += FLOAT_CHUNK_K) {
             int64_t n = w->n_in - k < FLOAT_CHUNK_K ? w->n_in - k : FLOAT_CHUNK_K;
-            bool packed = w->layout == KERN_PACKED;
-            const uint8_t *panel = packed ? panel_get(&source, o, k, n, NULL) : NULL;
-            if (packed && w->type == DTYPE_F32)
+            bool is_float = w->type == DTYPE_F32 || w->type == DTYPE_F16 || w->type == DTYPE_BF16;
+            const uint8_t *panel = is_float ? panel_get(&source, o, k, n, buffer) : NULL;
+            if (w->type == DTYPE_F32)
                 widen_floats(DTYPE_F32, panel, n, c);
-            else if (packed && w->type == DTYPE_F16)
+            else if (w->type == DTYPE_F16)
                 widen_floats(DTYPE_F16, panel, n, c);
-            else if (packed && w->type == DTYPE_BF16)
+            else if (w->type == DTYPE_BF16)
                 widen_floats(DTYPE_BF16, panel, n, c);
             else
                 panel_dequantize(&source, o, k, n, c, PANEL);
@@ -471,7 +477,7 @@ static void gemm_float(const kern_matrix *w, const kern_acts *x, int64_t n_rows,
 #define QUANTISED(T)                                                                           \
     static void matmul_##T(const kern_matrix *w, const kern_acts *x, int64_t n_rows, float *y, \
                            int64_t ldy, int64_t begin, int64_t end) {                          \
-        if (n_rows == 1 && w->layout == KERN_PACKED)                                           \
+        if (n_rows == 1)                                                                       \
             decode(DTYPE_##T, w, x->data, y, begin, end);                                      \
         else                                                                                   \
             gemm(DTYPE_##T, w, x, n_rows, y, ldy, begin, end);                                 \

@@ -186,14 +186,19 @@ INLINE void prefetch(const uint8_t *p, size_t n) {
 INLINE void decode(dtype t, const kern_matrix *w, const void *x, float *y, int64_t begin,
                    int64_t end) {
     const size_t sub_bytes = panel_block_bytes(t) / (size_t)subs(t);
-    const uint8_t *b = (const uint8_t *)w->data + (size_t)begin * panel_open(w).row_bytes;
+    uint8_t buffer[CHUNK_BLOCKS * PANEL * 34];
+    panel_source source = panel_open(w);
     for (int64_t o = begin; o < end; o += PANEL) {
         const act_q8 *xb = x;
         __m512 acc = _mm512_setzero_ps();
-        for (int64_t k = 0; k < w->n_in; k += 32 * subs(t), b += panel_block_bytes(t)) {
-            for (int sub = 0; sub < subs(t); sub++, xb++) {
-                prefetch(b + (size_t)sub * sub_bytes, sub_bytes);
-                acc = decode_block(t, b, sub, xb, acc);
+        for (int64_t k = 0; k < w->n_in; k += CHUNK_K) {
+            int64_t n = w->n_in - k < CHUNK_K ? w->n_in - k : CHUNK_K;
+            const uint8_t *b = panel_get(&source, o, k, n, buffer);
+            for (int64_t i = 0; i < n; i += 32 * subs(t), b += panel_block_bytes(t)) {
+                for (int sub = 0; sub < subs(t); sub++, xb++) {
+                    prefetch(b + (size_t)sub * sub_bytes, sub_bytes);
+                    acc = decode_block(t, b, sub, xb, acc);
+                }
             }
         }
         _mm512_mask_storeu_ps(y + o, mask_of(end - o), acc);
@@ -390,6 +395,7 @@ static void float_tiles(int n_panels, const float *c, int64_t n, const uint8_t *
 static void gemm_float(const kern_matrix *w, const kern_acts *x, int64_t n_rows, float *y,
                        int64_t ldy, int64_t begin, int64_t end) {
     _Alignas(64) float c[FLOAT_CHUNK_K * 2 * PANEL];
+    uint8_t buffer[FLOAT_CHUNK_K * PANEL * 4];
     panel_source source = panel_open(w);
     size_t x_stride = kern_act_bytes(KERN_ACT_F32, w->n_in);
     for (int64_t o = begin; o < end; o += 2 * PANEL) {
@@ -398,19 +404,20 @@ static void gemm_float(const kern_matrix *w, const kern_acts *x, int64_t n_rows,
         for (int64_t k = 0; k < w->n_in; k += FLOAT_CHUNK_K) {
             int64_t n = w->n_in - k < FLOAT_CHUNK_K ? w->n_in - k : FLOAT_CHUNK_K;
             for (int p = 0; p < n_panels; p++) {
-                bool packed = w->layout == KERN_PACKED;
+                bool is_float =
+                    w->type == DTYPE_F32 || w->type == DTYPE_F16 || w->type == DTYPE_BF16;
                 const uint8_t *panel =
-                    packed ? panel_get(&source, o + PANEL * p, k, n, NULL) : NULL;
-                for (int64_t i = 0; packed && w->type == DTYPE_F32 && i < n; i++)
+                    is_float ? panel_get(&source, o + PANEL * p, k, n, buffer) : NULL;
+                for (int64_t i = 0; w->type == DTYPE_F32 && i < n; i++)
                     _mm512_store_ps(c + i * 2 * PANEL + PANEL * p,
                                     widen_float(DTYPE_F32, panel + 64 * i));
-                for (int64_t i = 0; packed && w->type == DTYPE_F16 && i < n; i++)
+                for (int64_t i = 0; w->type == DTYPE_F16 && i < n; i++)
                     _mm512_store_ps(c + i * 2 * PANEL + PANEL * p,
                                     widen_float(DTYPE_F16, panel + 32 * i));
-                for (int64_t i = 0; packed && w->type == DTYPE_BF16 && i < n; i++)
+                for (int64_t i = 0; w->type == DTYPE_BF16 && i < n; i++)
                     _mm512_store_ps(c + i * 2 * PANEL + PANEL * p,
                                     widen_float(DTYPE_BF16, panel + 32 * i));
-                if (!packed || source.block_len > 1)
+                if (!is_float)
                     panel_dequantize(&source, o + PANEL * p, k, n, c + PANEL * p, 2 * PANEL);
             }
             float_tiles(n_panels, c, n, (const uint8_t *)x->data + (size_t)k * 4, x_stride, y + o,
@@ -424,7 +431,7 @@ static void gemm_float(const kern_matrix *w, const kern_acts *x, int64_t n_rows,
 #define QUANTISED(T)                                                                           \
     static void matmul_##T(const kern_matrix *w, const kern_acts *x, int64_t n_rows, float *y, \
                            int64_t ldy, int64_t begin, int64_t end) {                          \
-        if (n_rows == 1 && w->layout == KERN_PACKED)                                           \
+        if (n_rows == 1)                                                                       \
             decode(DTYPE_##T, w, x->data, y, begin, end);                                      \
         else                                                                                   \
             gemm(DTYPE_##T, w, x, n_rows, y, ldy, begin, end);                                 \

@@ -1,9 +1,12 @@
-/* File rows ⇄ packed panels. See pack.h for the layout. Plain code: packing happens once, at load, and
- * is bound by the disk there.
+/* File rows ⇄ packed panels. See pack.h for the layout. Whole panels take a fast way, because matrices that
+ * stay as file rows (mmap) come by here again for every product; tails and the way back are plain.
  */
 #include "kern/pack.h"
 
 #include <string.h>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 #include "kern/num.h"
 
@@ -96,7 +99,7 @@ static void unpack_q5_0(const uint8_t *p, int r, uint8_t *b) {
 
 /* Q4_K's scales: vectors A, B, C of 64 bytes, byte 16j + r. A: scales 0–3, B: scales 4–7, C: minima 0–3,
  * six bits each; minima 4–7 lie in the two top bits: bits 0–1 in A, 2–3 in B, 4–5 in C. */
-static void pack_q4_k(uint8_t *p, int r, const uint8_t *b) {
+static void pack_q4_k_scales(uint8_t *p, int r, const uint8_t *b) {
     memcpy(p + 2 * r, b, 2);
     memcpy(p + 32 + 2 * r, b + 2, 2);
     const uint8_t *sc = b + 4;
@@ -108,6 +111,10 @@ static void pack_q4_k(uint8_t *p, int r, const uint8_t *b) {
         a[64 + 16 * j] = (uint8_t)(high_scale | (high_min >> 2 & 3) << 6);
         a[128 + 16 * j] = (uint8_t)((sc[j + 4] & 63) | high_min >> 4 << 6);
     }
+}
+
+static void pack_q4_k(uint8_t *p, int r, const uint8_t *b) {
+    pack_q4_k_scales(p, r, b);
     for (int j = 0; j < 8;
          j++) { /* sub-blocks 2i and 2i + 1 share 32 bytes: low and high nibbles */
         const uint8_t *q = b + 16 + j / 2 * 32;
@@ -208,14 +215,164 @@ void unpack_block(dtype type, const uint8_t *panel, int row, int64_t block, uint
     }
 }
 
+/* ── sixteen rows at once ─────────────────────────────────────────────── */
+
+/* 16 bytes of each of 16 rows → 4 × 64 bytes, four bytes of every row in each. */
+static inline void interleave(const uint8_t *src, size_t stride, uint8_t *dst) {
+#if defined(__SSE2__)
+    for (int r = 0; r < PANEL; r += 4, src += 4 * stride, dst += 16) {
+        __m128i v[4];
+        for (int i = 0; i < 4; i++)
+            v[i] = _mm_loadu_si128((const __m128i *)(src + (size_t)i * stride));
+        __m128i a = _mm_unpacklo_epi32(v[0], v[1]), b = _mm_unpackhi_epi32(v[0], v[1]);
+        __m128i c = _mm_unpacklo_epi32(v[2], v[3]), d = _mm_unpackhi_epi32(v[2], v[3]);
+        _mm_storeu_si128((__m128i *)dst, _mm_unpacklo_epi64(a, c));
+        _mm_storeu_si128((__m128i *)(dst + 64), _mm_unpackhi_epi64(a, c));
+        _mm_storeu_si128((__m128i *)(dst + 128), _mm_unpacklo_epi64(b, d));
+        _mm_storeu_si128((__m128i *)(dst + 192), _mm_unpackhi_epi64(b, d));
+    }
+#else
+    for (int r = 0; r < PANEL; r++, src += stride)
+        for (int c = 0; c < 4; c++) memcpy(dst + 64 * c + 4 * r, src + 4 * c, 4);
+#endif
+}
+
+static inline void interleave_u16(const uint8_t *src, size_t stride, uint8_t *dst) {
+    for (int r = 0; r < PANEL; r++, src += stride) memcpy(dst + 2 * r, src, 2);
+}
+
+/* Eight 16-bit elements of each of 16 rows → eight times 16 elements. */
+static inline void interleave_8_halves(const uint8_t *src, size_t stride, uint8_t *dst) {
+#if defined(__SSE2__)
+    for (int r = 0; r < PANEL; r += 8, src += 8 * stride, dst += 16) {
+        __m128i v[8], t[8];
+        for (int i = 0; i < 8; i++)
+            v[i] = _mm_loadu_si128((const __m128i *)(src + (size_t)i * stride));
+        for (int i = 0; i < 4; i++) { /* k 0–3 and 4–7 of rows 2i and 2i + 1 */
+            t[i] = _mm_unpacklo_epi16(v[2 * i], v[2 * i + 1]);
+            t[i + 4] = _mm_unpackhi_epi16(v[2 * i], v[2 * i + 1]);
+        }
+        for (int half = 0; half < 2; half++) {
+            const __m128i *u = t + 4 * half;
+            __m128i a = _mm_unpacklo_epi32(u[0], u[1]), b = _mm_unpackhi_epi32(u[0], u[1]);
+            __m128i c = _mm_unpacklo_epi32(u[2], u[3]), d = _mm_unpackhi_epi32(u[2], u[3]);
+            uint8_t *out = dst + 128 * half;
+            _mm_storeu_si128((__m128i *)out, _mm_unpacklo_epi64(a, c));
+            _mm_storeu_si128((__m128i *)(out + 32), _mm_unpackhi_epi64(a, c));
+            _mm_storeu_si128((__m128i *)(out + 64), _mm_unpacklo_epi64(b, d));
+            _mm_storeu_si128((__m128i *)(out + 96), _mm_unpackhi_epi64(b, d));
+        }
+    }
+#else
+    for (int r = 0; r < PANEL; r++, src += stride)
+        for (int k = 0; k < 8; k++) memcpy(dst + 32 * k + 2 * r, src + 2 * k, 2);
+#endif
+}
+
+typedef uint64_t words[32]; /* 4 × 64 bytes */
+
+static const uint64_t low_nibbles = 0x0f0f0f0f0f0f0f0f;
+
+/* Elements i and i + 16 of a block lie in the same nibble of bytes i and i + 16: pair them up. */
+static void pair_nibbles(const words x, const words y, bool high, uint8_t *dst) {
+    words out;
+    for (int i = 0; i < 32; i++)
+        out[i] = high ? (x[i] >> 4 & low_nibbles) | (y[i] & ~low_nibbles)
+                      : (x[i] & low_nibbles) | (y[i] & low_nibbles) << 4;
+    memcpy(dst, out, sizeof out);
+}
+
+static void panel_q4_k(const uint8_t *b, size_t stride, uint8_t *p) {
+    for (int r = 0; r < PANEL; r++) pack_q4_k_scales(p, r, b + (size_t)r * stride);
+    for (int j = 0; j < 8; j += 2) {
+        words x, y;
+        interleave(b + 16 + 16 * j, stride, (uint8_t *)x);
+        interleave(b + 32 + 16 * j, stride, (uint8_t *)y);
+        pair_nibbles(x, y, false, p + 256 + 256 * j);
+        pair_nibbles(x, y, true, p + 512 + 256 * j);
+    }
+}
+
+static void panel_q6_k(const uint8_t *b, size_t stride, uint8_t *p) {
+    interleave_u16(b + 208, stride, p);
+    for (int r = 0; r < PANEL; r++)
+        for (int j = 0; j < 16; j++)
+            p[32 + 416 * (j / 2) + 16 * (j % 2) + r] = b[(size_t)r * stride + 192 + (size_t)j];
+    for (int n = 0; n < 2; n++) {
+        for (int m = 0; m < 2; m++) {
+            words x, y;
+            interleave(b + 64 * n + 32 * m, stride, (uint8_t *)x);
+            interleave(b + 64 * n + 32 * m + 16, stride, (uint8_t *)y);
+            pair_nibbles(x, y, false, p + 64 + 416 * (4 * n + m));
+            pair_nibbles(x, y, true, p + 64 + 416 * (4 * n + m + 2));
+        }
+        for (int h = 0; h < 2; h++) {
+            words v;
+            interleave(b + 128 + 32 * n + 16 * h, stride, (uint8_t *)v);
+            for (int j = 0; j < 4; j++) {
+                uint64_t out[8] = {0};
+                for (int f = 0; f < 4; f++)
+                    for (int i = 0; i < 8; i++)
+                        out[i] |= (v[8 * f + i] >> 2 * j & 0x0303030303030303) << 2 * f;
+                memcpy(p + 320 + 416 * (4 * n + j) + 64 * h, out, sizeof out);
+            }
+        }
+    }
+}
+
+/* n blocks of k, all sixteen rows there. */
+static void pack_full(dtype type, const uint8_t *b, size_t stride, int64_t n, uint8_t *dst) {
+    switch (type) {
+    case DTYPE_F32:
+        for (; n >= 4; n -= 4, b += 16, dst += 256) interleave(b, stride, dst);
+        break;
+    case DTYPE_F16:
+    case DTYPE_BF16:
+        for (; n >= 8; n -= 8, b += 16, dst += 256) interleave_8_halves(b, stride, dst);
+        break;
+    case DTYPE_Q8_0:
+        for (; n; n--, b += 34, dst += 544) {
+            interleave_u16(b, stride, dst);
+            interleave(b + 2, stride, dst + 32);
+            interleave(b + 18, stride, dst + 288);
+        }
+        break;
+    case DTYPE_Q4_0:
+        for (; n; n--, b += 18, dst += 288) {
+            interleave_u16(b, stride, dst);
+            interleave(b + 2, stride, dst + 32);
+        }
+        break;
+    case DTYPE_MXFP4:
+        for (; n; n--, b += 17, dst += 272) {
+            for (int r = 0; r < PANEL; r++) dst[r] = b[(size_t)r * stride];
+            interleave(b + 1, stride, dst + 16);
+        }
+        break;
+    case DTYPE_Q4_K:
+        for (; n; n--, b += 144, dst += 2304) panel_q4_k(b, stride, dst);
+        break;
+    case DTYPE_Q6_K:
+        for (; n; n--, b += 210, dst += 3360) panel_q6_k(b, stride, dst);
+        break;
+    default: break;
+    }
+    size_t block_bytes = dtype_get(type)->block_bytes; /* what is left: tails, Q5_0 */
+    for (; n; n--, b += block_bytes, dst += PANEL * block_bytes)
+        for (int r = 0; r < PANEL; r++) pack_one(type, dst, r, b + (size_t)r * stride);
+}
+
 void pack_panel(dtype type, const uint8_t *rows, size_t row_bytes, int n_rows, int64_t block_begin,
                 int64_t n_blocks, uint8_t *dst) {
     size_t block_bytes = dtype_get(type)->block_bytes;
-    if (n_rows < PANEL) memset(dst, 0, (size_t)n_blocks * PANEL * block_bytes);
-    for (int64_t i = 0; i < n_blocks; i++, dst += PANEL * block_bytes)
-        for (int r = 0; r < n_rows; r++)
-            pack_one(type, dst, r,
-                     rows + (size_t)r * row_bytes + (size_t)(block_begin + i) * block_bytes);
+    const uint8_t *b = rows + (size_t)block_begin * block_bytes;
+    if (n_rows == PANEL) {
+        pack_full(type, b, row_bytes, n_blocks, dst);
+        return;
+    }
+    memset(dst, 0, (size_t)n_blocks * PANEL * block_bytes);
+    for (int64_t i = 0; i < n_blocks; i++, b += block_bytes, dst += PANEL * block_bytes)
+        for (int r = 0; r < n_rows; r++) pack_one(type, dst, r, b + (size_t)r * row_bytes);
 }
 
 /* ── the door ─────────────────────────────────────────────────────────── */

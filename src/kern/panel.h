@@ -11,8 +11,7 @@
 
 enum {
     CHUNK_K = 512, /* k elements worked on at a time: a chunk of two panels stays in L1 */
-    CHUNK_BLOCKS = CHUNK_K / 32,        /* in 32-blocks */
-    PANEL_BUFFER = CHUNK_K * 4 * PANEL, /* bytes that hold a chunk of any packed format */
+    CHUNK_BLOCKS = CHUNK_K / 32, /* in 32-blocks */
     MAX_FILE_BLOCK = 512,
 };
 
@@ -41,8 +40,16 @@ static inline const uint8_t *panel_get(const panel_source *s, int64_t o, int64_t
     if (s->w->layout == KERN_PACKED)
         return data + (size_t)o * s->row_bytes +
                (size_t)(k / s->block_len * s->block_bytes) * PANEL;
-    pack_panel(s->w->type, data + (size_t)o * s->row_bytes, s->row_bytes, panel_rows(s, o),
-               k / s->block_len, n / s->block_len, buffer);
+    const uint8_t *rows = data + (size_t)o * s->row_bytes;
+    /* Sixteen rows are more streams than a processor follows: ask for what comes after this chunk. */
+    bool last = k + n >= s->w->n_in;
+    const uint8_t *next = last ? rows + PANEL * s->row_bytes
+                               : rows + (size_t)((k + n) / s->block_len * s->block_bytes);
+    for (int r = 0; r < PANEL; r++, next += s->row_bytes)
+        for (int64_t i = 0; i < n / s->block_len * s->block_bytes; i += 64)
+            __builtin_prefetch(next + i);
+    pack_panel(s->w->type, rows, s->row_bytes, panel_rows(s, o), k / s->block_len, n / s->block_len,
+               buffer);
     return buffer;
 }
 

@@ -53,6 +53,11 @@ static void random_weights(dtype type, int64_t n, uint8_t *out) {
         uint16_t h;
         switch (type) {
         case DTYPE_F32: memcpy(b, &f, 4); break;
+        case DTYPE_F64: {
+            double wide = f;
+            memcpy(b, &wide, 8);
+            break;
+        }
         case DTYPE_F16:
             h = num_to_f16(f);
             memcpy(b, &h, 2);
@@ -211,10 +216,10 @@ static void test_matmul_oracle(void **state) {
         print_message("# rung %s\n", k->name);
         for (int t = 0; t < DTYPE_COUNT; t++) {
             dtype type = (dtype)t;
-            if (!kern_is_supported(type) || type == DTYPE_F64 || type == DTYPE_Q8_K) continue;
+            if (!kern_is_supported(type)) continue;
             /* formats whose scale sits elsewhere would turn random bytes into huge or NaN weights */
-            bool tame = kern_can_pack(k, type) || type == DTYPE_Q4_1 || type == DTYPE_Q5_K ||
-                        type == DTYPE_IQ4_NL;
+            bool tame = kern_can_pack(k, type) || type == DTYPE_F64 || type == DTYPE_Q4_1 ||
+                        type == DTYPE_Q5_K || type == DTYPE_IQ4_NL;
             if (!tame) continue;
             for (int i = 0; i < 3; i++) {
                 int64_t width =

@@ -84,7 +84,8 @@ static bool load_ranks(tok *t, str ranks, const tok_special *special, size_t n_s
     }
     if (!read_ranks(ranks, &bytes, entries, &n_ranks, err)) goto done;
     for (size_t i = 0; i < n_ranks; i++)
-        if (entries[i].set) entries[i].text.ptr = bytes.ptr + (uintptr_t)entries[i].text.ptr;
+        entries[i].text.ptr =
+            entries[i].text.len ? bytes.ptr + (uintptr_t)entries[i].text.ptr : NULL;
     for (size_t i = 0; i < n_special; i++)
         entries[special[i].id] =
             (vocab_entry){.text = special[i].text, .flags = T_CONTROL, .set = true};

@@ -282,8 +282,44 @@ static void pair_nibbles(const words x, const words y, bool high, uint8_t *dst) 
     memcpy(dst, out, sizeof out);
 }
 
+/* Byte i of the first half to 2i, of the second to 2i + 1: the index's bits rotate left by one. */
+static void shuffle_bytes(const uint8_t *in, int n, uint8_t *out) {
+    for (int i = 0; i < n / 2; i++) {
+        out[2 * i] = in[i];
+        out[2 * i + 1] = in[n / 2 + i];
+    }
+}
+
+/* [row][n / 16] bytes → [n / 16][row]: sixteen rows are four bits of the index. */
+static void transpose_bytes(uint8_t *bytes, int n, uint8_t *dst) {
+    uint8_t t[256];
+    shuffle_bytes(bytes, n, t);
+    shuffle_bytes(t, n, bytes);
+    shuffle_bytes(bytes, n, t);
+    shuffle_bytes(t, n, dst);
+}
+
+/* pack_q4_k_scales for sixteen rows: every byte has its own row's and sub-block's bits in it. */
+static void panel_q4_k_scales(const uint8_t *b, size_t stride, uint8_t *p) {
+    words v; /* [4][8]: scale bytes 0–3, 4–7 and 8–11 of all rows */
+    uint64_t out[3][8];
+    interleave(b + 4, stride, (uint8_t *)v);
+    const uint64_t six = 0x3f3f3f3f3f3f3f3f, two = 0x0303030303030303, high = ~six;
+    for (int i = 0; i < 8; i++) {
+        uint64_t x = v[i], y = v[8 + i], z = v[16 + i];
+        uint64_t scale = (z & low_nibbles) | (x >> 2 & (two << 4));
+        uint64_t min = (z >> 4 & low_nibbles) | (y >> 2 & (two << 4));
+        out[0][i] = (x & six) | (min << 6 & high);
+        out[1][i] = scale | (min << 4 & high);
+        out[2][i] = (y & six) | (min << 2 & high);
+    }
+    for (int i = 0; i < 3; i++) transpose_bytes((uint8_t *)out[i], 64, p + 64 + 64 * i);
+}
+
 static void panel_q4_k(const uint8_t *b, size_t stride, uint8_t *p) {
-    for (int r = 0; r < PANEL; r++) pack_q4_k_scales(p, r, b + (size_t)r * stride);
+    interleave_u16(b, stride, p);
+    interleave_u16(b + 2, stride, p + 32);
+    panel_q4_k_scales(b, stride, p);
     for (int j = 0; j < 8; j += 2) {
         words x, y;
         interleave(b + 16 + 16 * j, stride, (uint8_t *)x);
@@ -295,9 +331,10 @@ static void panel_q4_k(const uint8_t *b, size_t stride, uint8_t *p) {
 
 static void panel_q6_k(const uint8_t *b, size_t stride, uint8_t *p) {
     interleave_u16(b + 208, stride, p);
-    for (int r = 0; r < PANEL; r++)
-        for (int j = 0; j < 16; j++)
-            p[32 + 416 * (j / 2) + 16 * (j % 2) + r] = b[(size_t)r * stride + 192 + (size_t)j];
+    uint8_t scales[256], by_sub[256];
+    for (int r = 0; r < PANEL; r++) memcpy(scales + 16 * r, b + (size_t)r * stride + 192, 16);
+    transpose_bytes(scales, 256, by_sub);
+    for (int j = 0; j < 8; j++) memcpy(p + 32 + 416 * j, by_sub + 32 * j, 32);
     for (int n = 0; n < 2; n++) {
         for (int m = 0; m < 2; m++) {
             words x, y;
@@ -318,6 +355,24 @@ static void panel_q6_k(const uint8_t *b, size_t stride, uint8_t *p) {
             }
         }
     }
+}
+
+/* Bit 4s + b of a row's word to bit 8b + s: even bits to the low half, odd bits to the high one, twice.
+ * (Warren, Hacker's Delight, 7–2.) */
+static void panel_q5_0_bits(const uint8_t *b, size_t stride, uint8_t *dst) {
+    uint32_t v[PANEL];
+    for (int r = 0; r < PANEL; r++) v[r] = num_u32(b + (size_t)r * stride);
+    for (int twice = 0; twice < 2; twice++) {
+        for (int r = 0; r < PANEL; r++) {
+            uint32_t x = v[r], t;
+            t = (x ^ x >> 1) & 0x22222222, x ^= t ^ t << 1;
+            t = (x ^ x >> 2) & 0x0c0c0c0c, x ^= t ^ t << 2;
+            t = (x ^ x >> 4) & 0x00f000f0, x ^= t ^ t << 4;
+            t = (x ^ x >> 8) & 0x0000ff00, x ^= t ^ t << 8;
+            v[r] = x;
+        }
+    }
+    memcpy(dst, v, sizeof v);
 }
 
 /* n blocks of k, all sixteen rows there. */
@@ -343,6 +398,13 @@ static void pack_full(dtype type, const uint8_t *b, size_t stride, int64_t n, ui
             interleave(b + 2, stride, dst + 32);
         }
         break;
+    case DTYPE_Q5_0:
+        for (; n; n--, b += 22, dst += 352) {
+            interleave_u16(b, stride, dst);
+            panel_q5_0_bits(b + 2, stride, dst + 32);
+            interleave(b + 6, stride, dst + 96);
+        }
+        break;
     case DTYPE_MXFP4:
         for (; n; n--, b += 17, dst += 272) {
             for (int r = 0; r < PANEL; r++) dst[r] = b[(size_t)r * stride];
@@ -357,7 +419,7 @@ static void pack_full(dtype type, const uint8_t *b, size_t stride, int64_t n, ui
         break;
     default: break;
     }
-    size_t block_bytes = dtype_get(type)->block_bytes; /* what is left: tails, Q5_0 */
+    size_t block_bytes = dtype_get(type)->block_bytes; /* a tail of single elements */
     for (; n; n--, b += block_bytes, dst += PANEL * block_bytes)
         for (int r = 0; r < PANEL; r++) pack_one(type, dst, r, b + (size_t)r * stride);
 }

@@ -127,7 +127,7 @@ def the_model():
     check(worst < 1e-3, "torch agrees with the float64 reference", "worst %.2g" % worst)
     sys.stdout, out = sys.stderr, sys.stdout
     try:
-        scores = evaluate.main([MODEL, "--n", "24", "--only", ";".join(BOUNDS)])
+        scores = evaluate.main([MODEL, "--n", "24", "--only", ",".join(BOUNDS)])
     finally:
         sys.stdout = out
     for name, bound in BOUNDS.items():

@@ -198,7 +198,7 @@ def main(argv=None):
     ap.add_argument("model", nargs="?", default=os.path.join(ROOT, "models", "oriel-house.gguf"))
     ap.add_argument("--n", type=int, default=64, help="prompts for each skill")
     ap.add_argument("--json")
-    ap.add_argument("--only", help="skills, separated by semicolons; the rest is left out")
+    ap.add_argument("--only", help="comma-separated skills; the rest is left out")
     ap.add_argument("--misses", type=int, default=0, help="show so many wrong answers of each skill")
     args = ap.parse_args(argv)
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -210,7 +210,7 @@ def main(argv=None):
         scores[name] = round(value, 4)
         print("%-28s %.3f" % (name, value), flush=True)
 
-    wanted = args.only.split(";") if args.only else None
+    wanted = args.only.split(",") if args.only else None
     asked = lambda name: wanted is None or name in wanted
     for name, (draw, good) in SKILLS.items():
         if not asked(name):

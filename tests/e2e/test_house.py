@@ -40,7 +40,7 @@ import harmony as H
 
 MODEL = os.path.join(ROOT, "models", "oriel-house.gguf")
 # What the card promises, with room for a fresh run's float order: 24 prompts a skill.
-BOUNDS = {"greeting": 0.75, "capital": 0.9, "anything else": 0.9, "tale": 0.85, "call, words seen": 0.7, "all capitals": 0.95, "well-formed at 0": 0.95, "well-formed at 1": 0.85}
+BOUNDS = {"greeting": 0.8, "capital": 0.9, "anything else": 0.9, "tale": 0.85, "all capitals": 0.95, "well-formed at 0": 0.95, "well-formed at 1": 0.85}
 number = failed = 0
 
 

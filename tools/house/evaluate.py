@@ -155,7 +155,6 @@ SKILLS = {
     "greeting": (one(data.greet), greets), "capital": (one(data.capital), same), "fact": (one(data.fact), same),
     "arithmetic": (one(data.arithmetic), same), "count": (one(data.count), same), "repeat": (one(data.echo), same),
     "tale": (one(data.tale), is_tale), "anything else": (one(data.anything), says_what_it_can),
-    "call, words seen": (lambda rng: data.tools(rng, False, 1, 1, round_trip=False), same),
     "call, one argument": (lambda rng: data.tools(rng, True, 1, 1, round_trip=False), same),
     "call, two arguments": (lambda rng: data.tools(rng, True, 1, 2, round_trip=False), same),
     "choice of three functions": (lambda rng: data.tools(rng, True, 3, round_trip=False), right_function),

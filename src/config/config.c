@@ -26,6 +26,7 @@ typedef struct option {
     const char *arg, *help; /* arg: what --help calls the value; help NULL: not shown */
     bool affects_answers;
     char letter;
+    const char *values; /* TEXT: the only ones allowed, with spaces between */
 } option;
 
 #define AT(member) .offset = offsetof(config, member)
@@ -81,7 +82,8 @@ static const option options[] = {
     {"logprobs", INT, AT(logprobs), .commands = CONFIG_GENERATE, .min = -1, .max = 20,
      .fallback = "-1", .arg = "K", .help = "with --json: log-probabilities with K alternatives"},
     {"reasoning-effort", TEXT, AT(reasoning_effort), .commands = TURN | CONFIG_SERVE,
-     .arg = "LEVEL", .help = "low, medium or high", .affects_answers = true},
+     .arg = "LEVEL", .help = "low, medium or high", .affects_answers = true,
+     .values = "low medium high"},
     {"show-reasoning", FLAG, AT(show_reasoning), .commands = TURN,
      .help = "print the analysis too, dimmed"},
     {"file", TEXT, AT(file), .commands = CONFIG_SCORE | CONFIG_TOKENIZE, .arg = "FILE",
@@ -125,7 +127,8 @@ static const option options[] = {
     {"pinned", INT, AT(pinned), .commands = LOADS, .min = -1, .max = 0x1p40, .fallback = "-1",
      .affects_answers = true},
     {"kv-type", TEXT, AT(kv_type), .commands = LOADS, .fallback = "f16", .arg = "TYPE",
-     .help = "f16 (default), bf16, q8_0 or f32", .affects_answers = true},
+     .help = "f16 (default), bf16, q8_0 or f32", .affects_answers = true,
+     .values = "f16 bf16 q8_0 f32"},
     {"threads", INT, AT(threads), .commands = LOADS, .min = 0, .max = 1024, .fallback = "0",
      .arg = "N", .help = "default: all cores", .letter = 't'},
     {"chunk", INT, AT(chunk), .commands = LOADS, .min = 1, .max = 65536, .fallback = "512"},
@@ -154,6 +157,14 @@ static bool usage(error *err, const char *name, const char *fmt, ...) {
     va_start(ap, fmt);
     error_vset(err, ERR_USAGE, name, fmt, ap);
     va_end(ap);
+    return false;
+}
+
+static bool has_word(const char *words, const char *word) {
+    size_t n = strlen(word);
+    if (strchr(word, ' ')) return false;
+    for (const char *p = words; n && (p = strstr(p, word)); p += n)
+        if ((p == words || p[-1] == ' ') && (p[n] == ' ' || p[n] == 0)) return true;
     return false;
 }
 
@@ -193,7 +204,11 @@ static bool set_value(config *c, const option *o, const char *value, const char 
         *(double *)to = v;
         return true;
     }
-    case TEXT: *(const char **)to = arena_dup(&c->mem, str_from(value)); break;
+    case TEXT:
+        if (o->values && !has_word(o->values, value))
+            return usage(err, o->name, "%s is one of: %s; not '%.60s'.", where, o->values, value);
+        *(const char **)to = arena_dup(&c->mem, str_from(value));
+        break;
     case LIST: {
         const char ***list = to;
         size_t *n = (size_t *)((char *)c + o->count_offset);

@@ -41,6 +41,8 @@ def wrong_command_lines_are_sentences():
     one_sentence(run("generate", "--model", "/no/such.gguf", "x", check=False), "/no/such.gguf", status=1)
     one_sentence(run("generate", "--model", "/tmp", "x", check=False))
     one_sentence(run("generate", "--kv-type", "q3", "x", check=False), "q3", status=2)
+    one_sentence(run("serve", "--reasoning-effort", "huge", check=False, timeout=20), "huge", "low medium high", status=2)
+    one_sentence(run("generate", "--reasoning-effort", "low medium", "x", check=False), status=2)
     one_sentence(run("generate", "--raw", "--prompt-ids", "1,x", check=False), "--prompt-ids", status=2)
     one_sentence(run("generate", "--raw", "--prompt-ids", "99999999", check=False), status=2)
     one_sentence(run("score", "--file", "/no/such.txt", check=False), "/no/such.txt", status=2)

@@ -280,7 +280,7 @@ typedef struct job {
     choices *set;
     api_id id;
     int64_t created;
-    enum { ROLES, EVENTS, USAGE, DONE } stage;
+    bool roles_sent;
 } job;
 
 static void make_turn(void *ctx, size_t i, turn_request *q) {
@@ -304,17 +304,6 @@ static void put_head(json_out *j, const job *k, const char *object) {
     json_kv_str(j, "model", k->p.gen.model);
     json_kv_cstr(j, "service_tier", "default");
     json_kv_cstr(j, "system_fingerprint", k->a->fingerprint);
-}
-
-static void put_total_usage(json_out *j, const choices *set) {
-    int64_t completion = 0, reasoning = 0;
-    for (size_t i = 0; i < set->n; i++) {
-        completion += set->items[i].usage.n_completion;
-        reasoning += set->items[i].usage.n_reasoning;
-    }
-    /* The prompt is one, however many choices share it. */
-    api_put_usage(j, set->items[0].usage.n_prompt, set->items[0].usage.n_cached, completion,
-                  reasoning);
 }
 
 static void put_message(json_out *j, const choice *c) {
@@ -383,7 +372,7 @@ static bool step(http_req *r, void *ctx) {
     }
     json_end_arr(&j);
     json_key(&j, "usage");
-    put_total_usage(&j, k->set);
+    choices_put_usage(k->set, k->set->n, &j);
     json_end_obj(&j);
     http_reply(r, 200, "application/json", &body);
     return true;
@@ -422,7 +411,8 @@ static void end_chunk(const job *k, json_out *j, choice *c, const char *finish) 
     sse_end(j->b);
 }
 
-static void put_event(const job *k, choice *c, const turn_event *e, buf *out) {
+static void put_event(void *ctx, choice *c, const turn_event *e, buf *out) {
+    const job *k = ctx;
     json_out j;
     switch (e->kind) {
     case TURN_REASONING:
@@ -467,60 +457,26 @@ static void put_event(const job *k, choice *c, const turn_event *e, buf *out) {
     }
 }
 
+static void put_chunk_head(void *ctx, json_out *j) {
+    put_head(j, ctx, "chat.completion.chunk");
+}
+
 static http_pull_result pull(http_req *r, void *ctx, buf *out) {
     (void)r;
     job *k = ctx;
-    choices *set = k->set;
-    if (k->stage == ROLES) {
-        for (size_t i = 0; i < set->n; i++) {
+    if (!k->roles_sent) {
+        for (size_t i = 0; i < k->set->n; i++) {
             json_out j = begin_chunk(k, out, i);
             json_kv_cstr(&j, "role", "assistant");
             json_kv_cstr(&j, "content", "");
             json_kv_null(&j, "refusal");
-            end_chunk(k, &j, &set->items[i], NULL);
+            end_chunk(k, &j, &k->set->items[i], NULL);
         }
-        k->stage = EVENTS;
+        k->roles_sent = true;
         return HTTP_MORE;
     }
-    if (k->stage == EVENTS) {
-        /* One event of each choice per round: none of them waits for a long-winded neighbour. */
-        bool any = false, all_ended = true;
-        turn_event e;
-        for (size_t i = 0; i < set->n; i++) {
-            if (choice_next(set, i, &e)) {
-                any = true;
-                put_event(k, &set->items[i], &e, out);
-            }
-            all_ended &= set->items[i].ended;
-        }
-        const error *failed = choices_failure(set);
-        if (failed) {
-            sse_error(out, failed);
-            sse_done(out);
-            k->stage = DONE;
-            return HTTP_DONE;
-        }
-        if (!all_ended) return any ? HTTP_MORE : HTTP_WAIT;
-        k->stage = USAGE;
-    }
-    if (k->stage == USAGE) {
-        if (k->p.gen.include_usage) {
-            sse_begin(out);
-            json_out j = json_begin(out);
-            json_obj(&j);
-            put_head(&j, k, "chat.completion.chunk");
-            json_key(&j, "choices");
-            json_arr(&j);
-            json_end_arr(&j);
-            json_key(&j, "usage");
-            put_total_usage(&j, set);
-            json_end_obj(&j);
-            sse_end(out);
-        }
-        sse_done(out);
-        k->stage = DONE;
-    }
-    return HTTP_DONE;
+    choices_sink sink = {put_event, put_chunk_head, k->p.gen.include_usage, k->set->n};
+    return choices_pull(k->set, &sink, k, out);
 }
 
 /* ── entry ── */

@@ -143,7 +143,6 @@ typedef struct job {
     int64_t created;
     size_t *text_chars; /* per turn: code points emitted so far, for text_offset */
     bool *echoed;
-    enum { EVENTS, USAGE, DONE } stage;
 } job;
 
 static const prompt *prompt_of(const job *k, size_t i) {
@@ -274,19 +273,6 @@ static void put_logprobs(json_out *j, const job *k, const choice *c, bool with_f
     free(rows);
 }
 
-static void put_total_usage(json_out *j, const job *k) {
-    int64_t n_prompt = 0, cached = 0, completion = 0;
-    for (size_t i = 0; i < k->set->n; i++) {
-        const turn_usage *u = &k->set->items[i].usage;
-        completion += u->n_completion;
-        if (i % k->per_prompt == 0) {
-            n_prompt += u->n_prompt;
-            cached += u->n_cached;
-        }
-    }
-    api_put_usage(j, n_prompt, cached, completion, 0);
-}
-
 /* The n likeliest of each prompt's best_of, by mean log-probability; ties keep their order. */
 static void rank(job *k) {
     size_t n = (size_t)k->p.gen.n;
@@ -348,7 +334,7 @@ static bool step(http_req *r, void *ctx) {
     }
     json_end_arr(&j);
     json_key(&j, "usage");
-    put_total_usage(&j, k);
+    choices_put_usage(k->set, k->per_prompt, &j);
     json_end_obj(&j);
     if (text.failed) body.failed = true;
     buf_deinit(&text);
@@ -392,52 +378,24 @@ static void put_chunk(job *k, choice *c, str text, const char *finish, buf *out)
     k->echoed[c->index] = true;
 }
 
+static void put_event(void *ctx, choice *c, const turn_event *e, buf *out) {
+    job *k = ctx;
+    if (e->kind == TURN_CONTENT) {
+        put_chunk(k, c, e->text, NULL, out);
+        buf_clear(&c->content);
+    } else if (e->kind == TURN_END && !error_is_set(&c->err))
+        put_chunk(k, c, (str){0}, api_finish_name(e->finish), out);
+}
+
+static void put_chunk_head(void *ctx, json_out *j) {
+    put_head(j, ctx);
+}
+
 static http_pull_result pull(http_req *r, void *ctx, buf *out) {
     (void)r;
     job *k = ctx;
-    if (k->stage == EVENTS) {
-        bool any = false, all_ended = true;
-        turn_event e;
-        for (size_t i = 0; i < k->set->n; i++) {
-            choice *c = &k->set->items[i];
-            if (choice_next(k->set, i, &e)) {
-                any = true;
-                if (e.kind == TURN_CONTENT) {
-                    put_chunk(k, c, e.text, NULL, out);
-                    buf_clear(&c->content);
-                } else if (e.kind == TURN_END && !error_is_set(&c->err))
-                    put_chunk(k, c, (str){0}, api_finish_name(e.finish), out);
-            }
-            all_ended &= c->ended;
-        }
-        const error *failed = choices_failure(k->set);
-        if (failed) {
-            sse_error(out, failed);
-            sse_done(out);
-            k->stage = DONE;
-            return HTTP_DONE;
-        }
-        if (!all_ended) return any ? HTTP_MORE : HTTP_WAIT;
-        k->stage = USAGE;
-    }
-    if (k->stage == USAGE) {
-        if (k->p.gen.include_usage) {
-            sse_begin(out);
-            json_out j = json_begin(out);
-            json_obj(&j);
-            put_head(&j, k);
-            json_key(&j, "choices");
-            json_arr(&j);
-            json_end_arr(&j);
-            json_key(&j, "usage");
-            put_total_usage(&j, k);
-            json_end_obj(&j);
-            sse_end(out);
-        }
-        sse_done(out);
-        k->stage = DONE;
-    }
-    return HTTP_DONE;
+    choices_sink sink = {put_event, put_chunk_head, k->p.gen.include_usage, k->per_prompt};
+    return choices_pull(k->set, &sink, k, out);
 }
 
 /* ── entry ── */

@@ -309,3 +309,73 @@ const error *choices_failure(const choices *c) {
         if (error_is_set(&c->items[i].err)) return &c->items[i].err;
     return NULL;
 }
+
+static void put_usage(json_out *j, int64_t prompt, int64_t cached, int64_t completion,
+                      int64_t reasoning) {
+    json_obj(j);
+    json_kv_int(j, "prompt_tokens", prompt);
+    json_kv_int(j, "completion_tokens", completion);
+    json_kv_int(j, "total_tokens", prompt + completion);
+    json_key(j, "prompt_tokens_details");
+    json_obj(j);
+    json_kv_int(j, "cached_tokens", cached);
+    json_kv_int(j, "audio_tokens", 0);
+    json_end_obj(j);
+    json_key(j, "completion_tokens_details");
+    json_obj(j);
+    json_kv_int(j, "reasoning_tokens", reasoning);
+    json_kv_int(j, "audio_tokens", 0);
+    json_kv_int(j, "accepted_prediction_tokens", 0);
+    json_kv_int(j, "rejected_prediction_tokens", 0);
+    json_end_obj(j);
+    json_end_obj(j);
+}
+
+void choices_put_usage(const choices *c, size_t per_prompt, json_out *j) {
+    int64_t prompt = 0, cached = 0, completion = 0, reasoning = 0;
+    for (size_t i = 0; i < c->n; i++) {
+        const turn_usage *u = &c->items[i].usage;
+        completion += u->n_completion;
+        reasoning += u->n_reasoning;
+        if (i % per_prompt == 0) {
+            prompt += u->n_prompt;
+            cached += u->n_cached;
+        }
+    }
+    put_usage(j, prompt, cached, completion, reasoning);
+}
+
+http_pull_result choices_pull(choices *c, const choices_sink *sink, void *job, buf *out) {
+    /* One event of each choice per round: none of them waits for a long-winded neighbour. */
+    bool any = false, all_ended = true;
+    turn_event e;
+    for (size_t i = 0; i < c->n; i++) {
+        if (choice_next(c, i, &e)) {
+            any = true;
+            sink->put_event(job, &c->items[i], &e, out);
+        }
+        all_ended &= c->items[i].ended;
+    }
+    const error *failed = choices_failure(c);
+    if (failed) {
+        sse_error(out, failed);
+        sse_done(out);
+        return HTTP_DONE;
+    }
+    if (!all_ended) return any ? HTTP_MORE : HTTP_WAIT;
+    if (sink->include_usage) {
+        sse_begin(out);
+        json_out j = json_begin(out);
+        json_obj(&j);
+        sink->put_head(job, &j);
+        json_key(&j, "choices");
+        json_arr(&j);
+        json_end_arr(&j);
+        json_key(&j, "usage");
+        choices_put_usage(c, sink->per_prompt, &j);
+        json_end_obj(&j);
+        sse_end(out);
+    }
+    sse_done(out);
+    return HTTP_DONE;
+}

@@ -256,27 +256,6 @@ int64_t api_now(void) {
     return (int64_t)time(NULL);
 }
 
-void api_put_usage(json_out *j, int64_t prompt, int64_t cached, int64_t completion,
-                   int64_t reasoning) {
-    json_obj(j);
-    json_kv_int(j, "prompt_tokens", prompt);
-    json_kv_int(j, "completion_tokens", completion);
-    json_kv_int(j, "total_tokens", prompt + completion);
-    json_key(j, "prompt_tokens_details");
-    json_obj(j);
-    json_kv_int(j, "cached_tokens", cached);
-    json_kv_int(j, "audio_tokens", 0);
-    json_end_obj(j);
-    json_key(j, "completion_tokens_details");
-    json_obj(j);
-    json_kv_int(j, "reasoning_tokens", reasoning);
-    json_kv_int(j, "audio_tokens", 0);
-    json_kv_int(j, "accepted_prediction_tokens", 0);
-    json_kv_int(j, "rejected_prediction_tokens", 0);
-    json_end_obj(j);
-    json_end_obj(j);
-}
-
 const char *api_finish_name(turn_finish f) {
     switch (f) {
     case TURN_LENGTH: return "length";

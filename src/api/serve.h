@@ -196,7 +196,6 @@ typedef struct choice {
     turn_finish finish;
     turn_usage usage;
     error err;
-    bool role_sent;
 } choice;
 
 typedef struct choices {
@@ -214,14 +213,24 @@ choices *choices_start(api *a, http_req *r, size_t n, bool keep_tokens,
 bool choice_next(choices *c, size_t i, turn_event *e);
 /* Drains all; true when every choice has ended. */
 bool choices_drain(choices *c);
+/* What a stream makes of the choices' events; `job` is the route's own. */
+typedef struct choices_sink {
+    void (*put_event)(void *job, choice *c, const turn_event *e, buf *out);
+    void (*put_head)(void *job, json_out *j); /* what every chunk begins with: id, object, … */
+    bool include_usage;
+    size_t per_prompt; /* choices that share one prompt */
+} choices_sink;
+/* The events, then the usage chunk if it was asked for, then [DONE]; a failure ends the stream with
+ * an error event. To be called from a pull function; not again after HTTP_DONE. */
+http_pull_result choices_pull(choices *c, const choices_sink *sink, void *job, buf *out);
+/* A prompt counts once, however many choices share it; every choice's tokens count. */
+void choices_put_usage(const choices *c, size_t per_prompt, json_out *j);
 /* The first failure among them, or NULL. */
 const error *choices_failure(const choices *c);
 void choice_drop_tokens(choice *c);
 
 /* "token", "bytes", "logprob", "top_logprobs" objects of tokens [from, to) as chat's logprobs. */
 void api_put_logprobs(json_out *j, const api *a, const choice *c, size_t from, size_t to);
-void api_put_usage(json_out *j, int64_t prompt, int64_t cached, int64_t completion,
-                   int64_t reasoning);
 const char *api_finish_name(turn_finish f);
 /* "data: " + JSON + blank line around what the caller writes in between. */
 void sse_begin(buf *out);

@@ -55,6 +55,10 @@ void term_catch_interrupt(void);
 int term_interrupts(void);
 void term_reset_interrupts(void);
 
+/* Writes the text and a newline to standard output and frees it. Whether the output took it is looked
+ * at once, when the command is done. */
+bool cli_write(buf *text, error *err);
+
 /* Whole file, or standard input for "-". */
 bool cli_read_file(const char *path, buf *out, error *err);
 

@@ -106,7 +106,7 @@ static bool measure(engine *e, const config *c, int64_t depth, point *out, error
     return true;
 }
 
-static void print_json(const session *s, const point *points, int n) {
+static void print_json(const session *s, const point *points, int n, error *err) {
     buf b = {0};
     json_out j = json_begin(&b);
     const model_info *m = engine_get_model(s->e);
@@ -135,9 +135,7 @@ static void print_json(const session *s, const point *points, int n) {
     }
     json_end_arr(&j);
     json_end_obj(&j);
-    buf_append_char(&b, '\n');
-    if (!b.failed) fwrite(b.ptr, 1, b.len, stdout);
-    buf_deinit(&b);
+    cli_write(&b, err);
 }
 
 int cmd_bench(int argc, char **argv) {
@@ -187,7 +185,7 @@ int cmd_bench(int argc, char **argv) {
         }
     }
     if (c.json)
-        print_json(&s, points, n);
+        print_json(&s, points, n, &err);
     else {
         os_memory mem = os_get_memory();
         printf("resident %s, peak %s\n", term_bytes(mem.rss).text, term_bytes(mem.rss_peak).text);

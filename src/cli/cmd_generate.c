@@ -104,7 +104,7 @@ static void put_ids(json_out *j, const char *key, const int32_t *ids, size_t n) 
     json_end_arr(j);
 }
 
-static void print_json(sink *s, const session *ses, turn *t, const turn_event *end) {
+static void print_json(sink *s, const session *ses, turn *t, const turn_event *end, error *err) {
     buf out = {0};
     json_out j = json_begin(&out);
     size_t n;
@@ -146,9 +146,7 @@ static void print_json(sink *s, const session *ses, turn *t, const turn_event *e
     json_put_float(&j, decode > 0 ? (float)((double)(u->n_completion - 1) / decode) : 0);
     json_end_obj(&j);
     json_end_obj(&j);
-    buf_append_char(&out, '\n');
-    if (!out.failed) fwrite(out.ptr, 1, out.len, stdout);
-    buf_deinit(&out);
+    cli_write(&out, err);
 }
 
 /* "1,403, 7" */
@@ -259,15 +257,12 @@ int cmd_generate(int argc, char **argv) {
     json_end_arr(&out.logprobs);
     json_end_arr(&out.calls);
     if (c.json) {
-        print_json(&out, &s, t, &end);
+        print_json(&out, &s, t, &end, &err);
     } else {
         if (out.in_reasoning) term_dim(stdout, false);
         if (out.n_calls) fwrite(out.calls_json.ptr, 1, out.calls_json.len, stdout);
         putchar('\n');
     }
-    fflush(stdout);
-    if (ferror(stdout))
-        error_set(&err, ERR_IO, NULL, "The answer could not be written to standard output.");
     if (end.finish == TURN_CANCELLED && term_interrupts())
         error_set(&err, ERR_CANCELLED, NULL, "Interrupted.");
 done:

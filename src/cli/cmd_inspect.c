@@ -42,7 +42,7 @@ static void put_value(json_out *j, const file *f, const file_value *v, uint64_t 
 }
 
 static void print_json(const file *f, const char *id, bool loads, const model_info *info,
-                       const error *why) {
+                       const error *why, error *err) {
     buf b = {0};
     json_out j = json_begin(&b);
     json_obj(&j);
@@ -85,9 +85,7 @@ static void print_json(const file *f, const char *id, bool loads, const model_in
     }
     json_end_arr(&j);
     json_end_obj(&j);
-    buf_append_char(&b, '\n');
-    if (!b.failed) fwrite(b.ptr, 1, b.len, stdout);
-    buf_deinit(&b);
+    cli_write(&b, err);
 }
 
 static void print_value(const file *f, const file_value *v) {
@@ -109,7 +107,8 @@ static void print_value(const file *f, const file_value *v) {
 }
 
 static void print_text(const file *f, const char *id, bool loads, const model_info *info,
-                       const error *why) {
+                       const error *why, error *err) {
+    (void)err;
     printf("%s: GGUF v%d, %s, %zu tensors%s\n", id, file_version(f),
            term_bytes(file_n_bytes(f)).text, file_n_tensors(f),
            file_n_parts(f) > 1 ? ", split" : "");
@@ -158,7 +157,7 @@ int cmd_inspect(int argc, char **argv) {
         error_set(&err, ERR_NO_MEMORY, NULL, "There is no memory.");
     else if (hub_open(c.n_args ? c.args[0] : NULL, config_find_data_dir(&c), &m, &err)) {
         bool loads = model_inspect(m.f, &o, info, &why);
-        (c.json ? print_json : print_text)(m.f, m.id, loads, info, &why);
+        (c.json ? print_json : print_text)(m.f, m.id, loads, info, &why, &err);
     }
     status = error_is_set(&err) ? cli_fail(&err) : 0;
     free(info);

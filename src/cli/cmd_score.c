@@ -96,9 +96,7 @@ int cmd_score(int argc, char **argv) {
         json_kv_num(&j, "perplexity", exp(mean));
         json_kv_num(&j, "seconds", seconds);
         json_end_obj(&j);
-        buf_append_char(&b, '\n');
-        if (!b.failed) fwrite(b.ptr, 1, b.len, stdout);
-        buf_deinit(&b);
+        cli_write(&b, &err);
     } else
         printf(
             "%lld tokens, mean negative log-likelihood %.4f nats, perplexity %.3f (%.1f tokens/s)\n",

@@ -77,11 +77,10 @@ int cmd_tokenize(int argc, char **argv) {
         } else
             for (size_t i = 0; i < ids.n; i++) buf_printf(&out, "%s%d", i ? " " : "", ids.ids[i]);
     }
-    buf_append_char(&out, '\n');
-    if (out.failed || ids.failed)
+    if (ids.failed)
         error_set(&err, ERR_NO_MEMORY, NULL, "There is no memory for the tokens.");
     else
-        fwrite(out.ptr, 1, out.len, stdout);
+        cli_write(&out, &err);
 done:
     status = error_is_set(&err) ? cli_fail(&err) : 0;
     if (t) tok_unref(t);

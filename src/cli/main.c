@@ -29,6 +29,14 @@ static void print_help(FILE *out) {
           out);
 }
 
+/* A full disk or a closed pipe shows here at the latest, for every command. */
+static int finish(int status) {
+    error err = {0};
+    if ((fflush(stdout) == 0 && !ferror(stdout)) || status != 0) return status;
+    error_set(&err, ERR_IO, NULL, "The answer could not be written to standard output.");
+    return cli_fail(&err);
+}
+
 int main(int argc, char **argv) {
     if (argc < 2 || strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 ||
         strcmp(argv[1], "-h") == 0) {
@@ -40,7 +48,7 @@ int main(int argc, char **argv) {
         return 0;
     }
     for (int i = 0; i < N_COMMANDS; i++)
-        if (strcmp(argv[1], commands[i].name) == 0) return commands[i].run(argc, argv);
+        if (strcmp(argv[1], commands[i].name) == 0) return finish(commands[i].run(argc, argv));
     fprintf(stderr, "oriel: there is no command '%.60s'. oriel --help lists the commands.\n",
             argv[1]);
     return 2;

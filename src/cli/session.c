@@ -70,7 +70,7 @@ engine_config session_engine_config(const config *c, error *err) {
                   c->kv_type);
     e.n_threads = (int)c->threads;
     e.n_parallel = c->parallel ? (int)c->parallel : 1;
-    e.n_queue = (int)c->queue;
+    if (c->command == CONFIG_SERVE) e.n_queue = (int)c->queue;
     e.max_context_tokens = c->ctx;
     e.max_kv_size = c->max_kv_size;
     e.pinned = c->pinned;

@@ -81,3 +81,14 @@ bool cli_read_file(const char *path, buf *out, error *err) {
     if (fd >= 0 && !std) close(fd);
     return ok;
 }
+
+bool cli_write(buf *text, error *err) {
+    buf_append_char(text, '\n');
+    bool ok = !text->failed;
+    if (ok)
+        fwrite(text->ptr, 1, text->len, stdout);
+    else
+        error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the output.");
+    buf_deinit(text);
+    return ok;
+}

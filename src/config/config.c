@@ -233,9 +233,9 @@ static const option *find_option(str name, int command) {
 
 /* ── sources, weakest first ── */
 
-static bool load_defaults(config *c, error *err) {
+static bool load_defaults(config *c, int command, error *err) {
     for (int i = 0; i < N_OPTIONS; i++)
-        if (options[i].fallback &&
+        if (options[i].fallback && options[i].commands & command &&
             !set_value(c, &options[i], options[i].fallback, options[i].name, err))
             return false;
     return true;
@@ -360,7 +360,7 @@ static bool load_flag(config *c, int command, int argc, char **argv, int *at, er
 }
 
 bool config_load(config *c, int command, int argc, char **argv, int first, error *err) {
-    *c = (config){0};
+    *c = (config){.command = command};
     arena_init(&c->mem, 64 * 1024 * 1024);
     const char *file = getenv("ORIEL_CONFIG");
     /* --config decides which file is read, and files are weaker than flags: find it first. */
@@ -370,7 +370,7 @@ bool config_load(config *c, int command, int argc, char **argv, int first, error
         else if (strcmp(argv[i], "--config") == 0 && i + 1 < argc)
             file = argv[i + 1];
     }
-    if (!load_defaults(c, err)) return false;
+    if (!load_defaults(c, command, err)) return false;
     if (file && *file) {
         if (!load_file(c, command, file, true, err)) return false;
     } else {

@@ -27,6 +27,7 @@ enum {
 };
 
 typedef struct config {
+    int command; /* the bit this was loaded for */
     /* model and engine */
     const char *model; /* NULL = built in */
     const char *data_dir;
@@ -63,7 +64,8 @@ typedef struct config {
     arena mem; /* owns every string above */
 } config;
 
-/* Parses argv[first…] for a command (one of the bits). Fills *c; config_deinit in any case. */
+/* Parses argv[first…] for a command (one of the bits). Fills *c; config_deinit in any case. Members of
+ * options that the command does not have stay zero. */
 bool config_load(config *c, int command, int argc, char **argv, int first, error *err);
 void config_deinit(config *c);
 

@@ -71,12 +71,10 @@ const kern *kern_get(void) {
 
 kern_act_type kern_act_for(dtype type) {
     switch (type) {
-    case DTYPE_Q8_0:
-    case DTYPE_Q4_0:
-    case DTYPE_Q5_0:
-    case DTYPE_Q4_K:
-    case DTYPE_Q6_K:
-    case DTYPE_MXFP4: return KERN_ACT_Q8;
+#define CASE(T) \
+    case DTYPE_##T: return KERN_ACT_Q8;
+        PACK_QUANTISED(CASE)
+#undef CASE
     default: return KERN_ACT_F32;
     }
 }

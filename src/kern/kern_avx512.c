@@ -436,23 +436,16 @@ static void gemm_float(const kern_matrix *w, const kern_acts *x, int64_t n_rows,
         else                                                                                   \
             gemm(DTYPE_##T, w, x, n_rows, y, ldy, begin, end);                                 \
     }
-QUANTISED(Q8_0)
-QUANTISED(Q4_0)
-QUANTISED(Q5_0)
-QUANTISED(Q4_K)
-QUANTISED(Q6_K)
-QUANTISED(MXFP4)
+PACK_QUANTISED(QUANTISED)
 
 static void matmul(const kern_matrix *w, const kern_acts *x, int64_t n_rows, float *y, int64_t ldy,
                    int64_t out_begin, int64_t out_end) {
     if (x->type == KERN_ACT_Q8) {
         switch (w->type) {
-        case DTYPE_Q8_0: matmul_Q8_0(w, x, n_rows, y, ldy, out_begin, out_end); break;
-        case DTYPE_Q4_0: matmul_Q4_0(w, x, n_rows, y, ldy, out_begin, out_end); break;
-        case DTYPE_Q5_0: matmul_Q5_0(w, x, n_rows, y, ldy, out_begin, out_end); break;
-        case DTYPE_Q4_K: matmul_Q4_K(w, x, n_rows, y, ldy, out_begin, out_end); break;
-        case DTYPE_Q6_K: matmul_Q6_K(w, x, n_rows, y, ldy, out_begin, out_end); break;
-        case DTYPE_MXFP4: matmul_MXFP4(w, x, n_rows, y, ldy, out_begin, out_end); break;
+#define CASE(T) \
+    case DTYPE_##T: matmul_##T(w, x, n_rows, y, ldy, out_begin, out_end); break;
+            PACK_QUANTISED(CASE)
+#undef CASE
         default: __builtin_unreachable(); /* kern_act_for */
         }
         return;

@@ -11,18 +11,8 @@
 #include "kern/num.h"
 
 static bool is_packable(dtype type) {
-    switch (type) {
-    case DTYPE_F32:
-    case DTYPE_F16:
-    case DTYPE_BF16:
-    case DTYPE_Q8_0:
-    case DTYPE_Q4_0:
-    case DTYPE_Q5_0:
-    case DTYPE_Q4_K:
-    case DTYPE_Q6_K:
-    case DTYPE_MXFP4: return true;
-    default: return false;
-    }
+    return kern_act_for(type) == KERN_ACT_Q8 || type == DTYPE_F32 || type == DTYPE_F16 ||
+           type == DTYPE_BF16;
 }
 
 size_t pack_panel_bytes(dtype type, int64_t n_in) {

@@ -36,6 +36,9 @@ typedef struct act_q8 {
     int32_t off, off_lo;
 } act_q8;
 
+/* The quantised types with a packed form, once: each rung's matmul and the tables are made from it. */
+#define PACK_QUANTISED(X) X(Q8_0) X(Q4_0) X(Q5_0) X(Q4_K) X(Q6_K) X(MXFP4)
+
 /* Bytes of one panel: 16 rows. */
 size_t pack_panel_bytes(dtype type, int64_t n_in);
 /* Interleaves blocks [block_begin, block_begin + n_blocks) of n_rows ≤ 16 file rows, row_bytes apart,

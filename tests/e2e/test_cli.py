@@ -155,6 +155,15 @@ def closed_output_is_not_a_hang():
 
 
 @test
+def a_full_disk_is_a_sentence():
+    for args in (["generate", "--temperature", 0, "Hello"], ["generate", "--temperature", 0, "--json", "Hello"], ["inspect"], ["inspect", "--json"],
+                 ["tokenize", "Hello"], ["score", "--file", "README.md"], ["score", "--file", "README.md", "--json"]):
+        with open("/dev/full", "wb") as full:
+            p = subprocess.run([ORIEL, *map(str, args)], stdout=full, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=60, env=env(), cwd=ROOT)
+        one_sentence(p, "could not be written", status=1)
+
+
+@test
 def damaged_files_are_sentences():
     """300 seeded damages of the built-in model: an answer or one sentence, never a crash."""
     source = open(os.path.join(ROOT, "models/oriel-house.gguf"), "rb").read()

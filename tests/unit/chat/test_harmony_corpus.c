@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/arena.h"
+#include "corpus.h"
 #include "chat/parser.h"
 #include "harmony_text.h"
 
@@ -20,34 +21,11 @@ static tok *T;
 static harmony H;
 static arena A;
 
-static const char *corpus(void) {
-    return getenv("ORIEL_CORPUS");
-}
-
-static buf read_corpus(const char *name) {
-    char path[1000];
-    buf b = {0};
-    snprintf(path, sizeof path, "%s/%s", corpus(), name);
-    int fd = open(path, O_RDONLY);
-    if (fd < 0 || !buf_read_fd(&b, fd)) fail_msg("%s cannot be read", path);
-    close(fd);
-    return b;
-}
-
-static json_t *load_corpus(const char *name) {
-    error err = {0};
-    buf b = read_corpus(name);
-    json_t *v = json_parse(buf_str(&b), &err);
-    if (!v) fail_msg("%s: %s", name, err.message);
-    buf_deinit(&b);
-    return v;
-}
-
 /* o200k_harmony, by the rule in the corpus' README. */
 static int setup(void **state) {
     (void)state;
     arena_init(&A, 0);
-    if (!corpus()) return 0;
+    if (!corpus_dir()) return 0;
     enum { FIRST = 199998, LAST = 201088 };
     static tok_special special[LAST - FIRST + 1];
     static char names[LAST - FIRST + 1][24];
@@ -67,7 +45,7 @@ static int setup(void **state) {
         special[id - FIRST] = (tok_special){str_from(names[id - FIRST]), id};
     }
     error err = {0};
-    buf ranks = read_corpus("tokenizers/o200k/o200k_base.tiktoken");
+    buf ranks = corpus_read("tokenizers/o200k/o200k_base.tiktoken");
     T = tok_load_tiktoken(buf_str(&ranks), "gpt-4o", special, LAST - FIRST + 1, &err);
     buf_deinit(&ranks);
     if (!T) fail_msg("%s", err.message);
@@ -303,8 +281,8 @@ static void check_row(const json_t *row, buf *why) {
 
 static void test_pairs(void **state) {
     (void)state;
-    if (!corpus()) skip();
-    json_t *rows = load_corpus("harmony/pairs.json");
+    if (!corpus_dir()) skip();
+    json_t *rows = corpus_json("harmony/pairs.json");
     size_t wrong = 0;
     for (size_t i = 0; i < json_array_size(rows); i++) {
         const json_t *row = json_array_get(rows, i);
@@ -326,8 +304,8 @@ static void test_pairs(void **state) {
 /* The builtin tools say what upstream says. */
 static void test_builtins(void **state) {
     (void)state;
-    if (!corpus()) skip();
-    json_t *rows = load_corpus("harmony/pairs.json");
+    if (!corpus_dir()) skip();
+    json_t *rows = corpus_json("harmony/pairs.json");
     bool found = false;
     for (size_t i = 0; i < json_array_size(rows) && !found; i++) {
         const json_t *row = json_array_get(rows, i);
@@ -377,7 +355,8 @@ static void check_case(const json_t *row, buf *why) {
             parser_finish(p);
         while (parser_next(p, &e)) {
             if (e.kind == PARSER_REASONING) buf_append_str(&reasoning, e.text);
-            if (e.kind == PARSER_CONTENT || e.kind == PARSER_PREAMBLE) buf_append_str(&content, e.text);
+            if (e.kind == PARSER_CONTENT || e.kind == PARSER_PREAMBLE)
+                buf_append_str(&content, e.text);
             if (e.kind == PARSER_CALL_BEGIN) buf_append_str(&name, e.text), n_calls++;
             if (e.kind == PARSER_CALL_ARGS) buf_append_str(&args, e.text);
         }
@@ -406,8 +385,8 @@ static void check_case(const json_t *row, buf *why) {
 
 static void test_llamacpp_cases(void **state) {
     (void)state;
-    if (!corpus()) skip();
-    json_t *rows = load_corpus("tools/llamacpp_chat_cases.json");
+    if (!corpus_dir()) skip();
+    json_t *rows = corpus_json("tools/llamacpp_chat_cases.json");
     int wrong = 0, n = 0;
     for (size_t i = 0; i < json_array_size(rows); i++) {
         const json_t *row = json_array_get(rows, i);
@@ -491,9 +470,9 @@ static void test_template_rows(void **state) {
         "24_assistant_first",
         "25_documents_date",
     };
-    if (!corpus()) skip();
-    json_t *rows = load_corpus("templates/template_oracle.json");
-    json_t *fixtures = load_corpus("templates/template_oracle_fixtures.json");
+    if (!corpus_dir()) skip();
+    json_t *rows = corpus_json("templates/template_oracle.json");
+    json_t *fixtures = corpus_json("templates/template_oracle_fixtures.json");
     size_t n = 0;
     for (size_t i = 0; i < json_array_size(rows); i++) {
         const json_t *row = json_array_get(rows, i), *fixture = NULL;

@@ -14,31 +14,9 @@
 #include <unistd.h>
 
 #include "base/arena.h"
+#include "corpus.h"
 #include "chat/turn.h"
 #include "tiny_vocab.h"
-
-static const char *corpus(void) {
-    return getenv("ORIEL_CORPUS");
-}
-
-static buf read_corpus(const char *name) {
-    char path[1000];
-    buf b = {0};
-    snprintf(path, sizeof path, "%s/templates/%s", corpus(), name);
-    int fd = open(path, O_RDONLY);
-    if (fd < 0 || !buf_read_fd(&b, fd)) fail_msg("%s cannot be read", path);
-    close(fd);
-    return b;
-}
-
-static json_t *load_corpus(const char *name) {
-    error err = {0};
-    buf b = read_corpus(name);
-    json_t *v = json_parse(buf_str(&b), &err);
-    if (!v) fail_msg("%s: %s", name, err.message);
-    buf_deinit(&b);
-    return v;
-}
 
 static str get(const json_t *v, const char *key) {
     return json_str(json_object_get(v, key));
@@ -123,10 +101,10 @@ static const json_t *find_row(const json_t *rows, const char *template, const ch
 
 static void test_rows(void **state) {
     (void)state;
-    if (!corpus()) skip();
+    if (!corpus_dir()) skip();
     static const char *const SPECIAL[] = {"<s>", "</s>"};
-    json_t *rows = load_corpus("template_oracle.json"),
-           *fixtures = load_corpus("template_oracle_fixtures.json");
+    json_t *rows = corpus_json("templates/template_oracle.json"),
+           *fixtures = corpus_json("templates/template_oracle_fixtures.json");
     error err = {0};
     tok *t = tiny_vocab_new(SPECIAL, 2, TINY_SPECIAL, TINY_SPECIAL + 1);
     model *m = model_new_fake(
@@ -146,7 +124,7 @@ static void test_rows(void **state) {
         if (str_is(done, "openai-gpt-oss-120b.jinja")) continue; /* harmony models do not use it */
         snprintf(name, sizeof name, "%s", done.ptr);
         snprintf(path, sizeof path, "llama.cpp-templates/%s", name);
-        buf source = read_corpus(path);
+        buf source = corpus_read("templates/%s", path);
         chat *c = chat_new(e, &(chat_options){.template_override = buf_str(&source)}, &err);
         if (!c) fail_msg("%s: %s", name, err.message);
         for (size_t i = 0; i < json_array_size(rows); i++) {

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "base/hash.h"
+#include "corpus.h"
 #include "base/json.h"
 #include "tok/tok.h"
 
@@ -23,31 +24,17 @@ enum { SLACK = 4, SHRINK = 8 }; /* sanitizers and -O1 */
 enum { SLACK = 1, SHRINK = 1 };
 #endif
 
-static const char *corpus(void) {
-    return getenv("ORIEL_CORPUS");
-}
-
-static buf read_corpus(const char *name) {
-    char path[1000];
-    snprintf(path, sizeof path, "%s/%s", corpus(), name);
-    buf b = {0};
-    int fd = open(path, O_RDONLY);
-    if (fd < 0 || !buf_read_fd(&b, fd)) fail_msg("%s cannot be read", path);
-    close(fd);
-    return b;
-}
-
 static tok *load(const char *name) {
     error err = {0};
     tok *t;
     if (strstr(name, ".gguf")) {
         char path[1000];
-        snprintf(path, sizeof path, "%s/tokenizers/llama.cpp-vocabs/%s", corpus(), name);
+        snprintf(path, sizeof path, "%s/tokenizers/llama.cpp-vocabs/%s", corpus_dir(), name);
         file *f = file_open(path, &err);
         t = f ? tok_load(f, &err) : NULL;
         file_close(f); /* the tokenizer keeps nothing of it */
     } else {
-        buf b = read_corpus(name);
+        buf b = corpus_read("%s", name);
         t = strstr(name, ".json") ? tok_load_hf(buf_str(&b), &err)
                                   : tok_load_harmony(buf_str(&b), &err);
         buf_deinit(&b);
@@ -100,10 +87,10 @@ static void check_round_trip(const tok *t, const char *who, str text) {
 
 static void text_comes_back(void **state) {
     (void)state;
-    if (!corpus()) skip();
-    buf oracle = read_corpus("tokenizers/token_oracle.json"),
-        play = read_corpus("text/tinyshakespeare.txt"),
-        wiki = read_corpus("text/wikitext2_test_tokenised.txt");
+    if (!corpus_dir()) skip();
+    buf oracle = corpus_read("tokenizers/token_oracle.json"),
+        play = corpus_read("text/tinyshakespeare.txt"),
+        wiki = corpus_read("text/wikitext2_test_tokenised.txt");
     error err = {0};
     json_t *o = json_parse(buf_str(&oracle), &err), *texts = json_object_get(o, "texts");
     for (size_t v = 0; v < N_NAMES; v++) {
@@ -134,7 +121,7 @@ static void text_comes_back(void **state) {
 
 static void random_ids_stream(void **state) {
     (void)state;
-    if (!corpus()) skip();
+    if (!corpus_dir()) skip();
     for (size_t v = 0; v < N_NAMES; v++) {
         tok *t = load(names[v].name);
         for (uint64_t seed = 0; seed < 500; seed++) {
@@ -177,7 +164,7 @@ static void check_time(const tok *t, const char *who, const char *what, str text
 
 static void a_megabyte_takes_less_than_a_second(void **state) {
     (void)state;
-    if (!corpus()) skip();
+    if (!corpus_dir()) skip();
     enum { MEGABYTE = (1 << 20) / SHRINK, N_TEXTS = 12 };
     static const char *const units[N_TEXTS] = {"a",
                                                " ",
@@ -192,7 +179,7 @@ static void a_megabyte_takes_less_than_a_second(void **state) {
                                                "A",
                                                "  x",
                                                "\xFF"};
-    buf play = read_corpus("text/tinyshakespeare.txt"), text[N_TEXTS] = {0}, noise = {0};
+    buf play = corpus_read("text/tinyshakespeare.txt"), text[N_TEXTS] = {0}, noise = {0};
     for (size_t k = 0; k < N_TEXTS; k++)
         while (text[k].len < MEGABYTE) buf_append_cstr(&text[k], units[k]);
     for (uint64_t i = 0; i < MEGABYTE; i++)
@@ -215,14 +202,14 @@ static void a_megabyte_takes_less_than_a_second(void **state) {
 /* No pattern of any family may be quadratic. */
 static void every_preset_is_linear(void **state) {
     (void)state;
-    if (!corpus()) skip();
+    if (!corpus_dir()) skip();
     static const char *const presets[] = {
         "default",     "tekken",     "falcon",  "deepseek-llm", "deepseek-coder",
         "deepseek-v3", "bloom",      "viking",  "chameleon",    "superbpe",
         "bailingmoe",  "seed-coder", "kimi-k2", "starcoder"};
     static const char *const units[] = {
         "a", " ", "\n", "7", "\xF0\x9F\x98\x80", "A", "\xE4\xB8\xAD", "\xCC\x81", "'", "!", " \n"};
-    buf ranks = read_corpus("tokenizers/o200k/o200k_base.tiktoken");
+    buf ranks = corpus_read("tokenizers/o200k/o200k_base.tiktoken");
     for (size_t p = 0; p < sizeof presets / sizeof *presets; p++) {
         error err = {0};
         tok *t = tok_load_tiktoken(buf_str(&ranks), presets[p], NULL, 0, &err);
@@ -244,7 +231,7 @@ static void every_preset_is_linear(void **state) {
 
 static void ends_are_known(void **state) {
     (void)state;
-    if (!corpus()) skip();
+    if (!corpus_dir()) skip();
     static const struct {
         const char *name, *ends, *no_end; /* "" = none */
     } rows[] = {

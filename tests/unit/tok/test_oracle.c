@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "base/buf.h"
+#include "corpus.h"
 #include "base/json.h"
 #include "tok/tok.h"
 
@@ -19,29 +20,10 @@
 #include <unistd.h>
 #include <utf8proc.h>
 
-static const char *corpus(void) {
-    return getenv("ORIEL_CORPUS");
-}
-
-static buf read_corpus(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static buf read_corpus(const char *fmt, ...) {
-    char name[500], path[1000];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(name, sizeof name, fmt, ap);
-    va_end(ap);
-    snprintf(path, sizeof path, "%s/tokenizers/%s", corpus(), name);
-    buf b = {0};
-    int fd = open(path, O_RDONLY);
-    if (fd < 0 || !buf_read_fd(&b, fd)) fail_msg("%s cannot be read", path);
-    close(fd);
-    return b;
-}
-
 static tok *load_gguf(const char *name) {
     char path[1000];
     error err = {0};
-    snprintf(path, sizeof path, "%s/tokenizers/llama.cpp-vocabs/%s", corpus(), name);
+    snprintf(path, sizeof path, "%s/tokenizers/llama.cpp-vocabs/%s", corpus_dir(), name);
     file *f = file_open(path, &err);
     if (!f) fail_msg("%s: %s", path, err.message);
     tok *t = tok_load(f, &err);
@@ -105,7 +87,7 @@ static int check(const tok *t, const char *who, str text, const json_t *want, bo
 }
 
 static json_t *load_oracle(void) {
-    buf b = read_corpus("token_oracle.json");
+    buf b = corpus_read("tokenizers/token_oracle.json");
     error err = {0};
     json_t *o = json_parse(buf_str(&b), &err);
     assert_non_null(o);
@@ -115,7 +97,7 @@ static json_t *load_oracle(void) {
 
 static void llama_cpp_oracle(void **state) {
     (void)state;
-    if (!corpus()) skip();
+    if (!corpus_dir()) skip();
     json_t *o = load_oracle(), *texts = json_object_get(o, "texts"), *rows;
     const char *name;
     int wrong = 0, checked = 0, other = 0;
@@ -144,7 +126,7 @@ static void llama_cpp_oracle(void **state) {
 /* name.inp: texts with a line of __ggml_vocab_test__ between; name.out: a line of ids for each. */
 static void llama_cpp_inp_out(void **state) {
     (void)state;
-    if (!corpus()) skip();
+    if (!corpus_dir()) skip();
     static const char *const names[] = {"bert-bge",  "deepseek-llm", "gemma-4", "gpt-2",
                                         "llama-bpe", "llama-spm",    "mpt",     "phi-3",
                                         "qwen2",     "starcoder"};
@@ -154,8 +136,8 @@ static void llama_cpp_inp_out(void **state) {
         char file_name[100];
         snprintf(file_name, sizeof file_name, "ggml-vocab-%s.gguf", names[i]);
         tok *t = load_gguf(file_name);
-        buf in = read_corpus("llama.cpp-vocabs/%s.inp", file_name),
-            out = read_corpus("llama.cpp-vocabs/%s.out", file_name);
+        buf in = corpus_read("tokenizers/llama.cpp-vocabs/%s.inp", file_name),
+            out = corpus_read("tokenizers/llama.cpp-vocabs/%s.out", file_name);
         const char *line = out.ptr;
         for (size_t at = 0; at < in.len && line;) {
             ptrdiff_t hit = str_find(buf_str(&in), str_from(fence), at);
@@ -207,7 +189,7 @@ static tok *must(tok *t, const error *err) {
 
 static void tokenizer_json_oracle(void **state) {
     (void)state;
-    if (!corpus()) skip();
+    if (!corpus_dir()) skip();
     static const char *const files[][2] = {
         {"llama3_1", "hf-tokenizer-json/llama3_1/tokenizer.json"},
         {"qwen2_5", "hf-tokenizer-json/qwen2_5/tokenizer.json"},
@@ -216,7 +198,7 @@ static void tokenizer_json_oracle(void **state) {
     json_t *o = load_oracle();
     int wrong = 0;
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        buf b = read_corpus("%s", files[i][1]);
+        buf b = corpus_read("tokenizers/%s", files[i][1]);
         error err = {0};
         tok *t = must(tok_load_hf(buf_str(&b), &err), &err);
         buf_deinit(&b);
@@ -232,7 +214,7 @@ static void tokenizer_json_oracle(void **state) {
 }
 
 static tok *load_harmony(void) {
-    buf b = read_corpus("o200k/o200k_base.tiktoken");
+    buf b = corpus_read("tokenizers/o200k/o200k_base.tiktoken");
     error err = {0};
     tok *t = must(tok_load_harmony(buf_str(&b), &err), &err);
     buf_deinit(&b);
@@ -241,7 +223,7 @@ static tok *load_harmony(void) {
 
 static void harmony_oracle(void **state) {
     (void)state;
-    if (!corpus()) skip();
+    if (!corpus_dir()) skip();
     json_t *o = load_oracle();
     tok *t = load_harmony();
     assert_int_equal(
@@ -269,22 +251,24 @@ static bool is_plain(str text) {
 /* SentencePiece's file, llama2.c's and GGUF's hold one vocabulary. */
 static void sentencepiece_files(void **state) {
     (void)state;
-    if (!corpus()) skip();
+    if (!corpus_dir()) skip();
     json_t *o = load_oracle();
     const json_t *rows =
         json_object_get(json_object_get(o, "llama_cpp_vocabs"), "ggml-vocab-llama-spm.gguf");
     error err = {0};
-    buf model = read_corpus("llama2/tokenizer.model"), bin = read_corpus("llama2/tokenizer.bin");
+    buf model = corpus_read("tokenizers/llama2/tokenizer.model"),
+        bin = corpus_read("tokenizers/llama2/tokenizer.bin");
     tok *a = must(tok_load_sentencepiece(buf_str(&model), &err), &err);
     tok *b = must(tok_load_llama2c(buf_str(&bin), &err), &err);
     assert_int_equal(check_rows(a, "llama2 tokenizer.model", rows, true), 0);
     assert_int_equal(check_rows(b, "llama2 tokenizer.bin", rows, true), 0);
-    buf small_model = read_corpus("../models/stories260K/tok512.model"),
-        small_bin = read_corpus("../models/stories260K/tok512.bin");
+    buf small_model = corpus_read("tokenizers/../models/stories260K/tok512.model"),
+        small_bin = corpus_read("tokenizers/../models/stories260K/tok512.bin");
     tok *c = must(tok_load_sentencepiece(buf_str(&small_model), &err), &err);
     tok *d = must(tok_load_llama2c(buf_str(&small_bin), &err), &err);
     char path[1000];
-    snprintf(path, sizeof path, "%s/models/derived/stories260K/stories260K-q8_0.gguf", corpus());
+    snprintf(path, sizeof path, "%s/models/derived/stories260K/stories260K-q8_0.gguf",
+             corpus_dir());
     file *f = file_open(path, &err);
     tok *e = must(tok_load(f, &err), &err);
     const json_t *texts = json_object_get(o, "texts");

@@ -1,0 +1,132 @@
+/* The option table: which source wins, whose default counts, what the hash sees. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "config/config.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MAX_ARGS = 16 };
+
+/* Loads the words (NULL-terminated) as a command line; the error's message stays in err. */
+static bool load(config *c, int command, error *err, ...) {
+    char *argv[MAX_ARGS] = {(char *)(uintptr_t) "oriel", (char *)(uintptr_t) "command"};
+    int argc = 2;
+    va_list ap;
+    va_start(ap, err);
+    for (char *word; argc < MAX_ARGS && (word = va_arg(ap, char *));) argv[argc++] = word;
+    va_end(ap);
+    *err = (error){0};
+    return config_load(c, command, argc, argv, 2, err);
+}
+
+static void defaults_belong_to_a_command(void **state) {
+    (void)state;
+    config c;
+    error err;
+    assert_true(load(&c, CONFIG_SERVE, &err, NULL));
+    assert_int_equal(c.parallel, 4);
+    assert_int_equal(c.port, 8080);
+    config_deinit(&c);
+    /* A conversation must not plan memory for answers it never gives at once. */
+    assert_true(load(&c, CONFIG_CHAT, &err, NULL));
+    assert_int_equal(c.parallel, 0);
+    assert_int_equal(c.port, 0);
+    assert_true(c.temperature == 1);
+    assert_string_equal(c.kv_type, "f16");
+    config_deinit(&c);
+}
+
+static void the_strongest_source_wins(void **state) {
+    (void)state;
+    char path[] = "/tmp/oriel-config-XXXXXX";
+    const char text[] = "{\"max_tokens\": 3, \"stop\": [\"a\", \"b\"], \"port\": 9}";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0 && write(fd, text, sizeof text - 1) == (ssize_t)(sizeof text - 1));
+    close(fd);
+    config c;
+    error err;
+    assert_true(load(&c, CONFIG_GENERATE, &err, "--config", path, NULL));
+    assert_int_equal(c.max_tokens, 3);
+    assert_int_equal(c.n_stop, 2);
+    assert_int_equal(c.port, 0); /* known, but another command's */
+    config_deinit(&c);
+    setenv("ORIEL_MAX_TOKENS", "4", 1);
+    assert_true(load(&c, CONFIG_GENERATE, &err, "--config", path, NULL));
+    assert_int_equal(c.max_tokens, 4);
+    config_deinit(&c);
+    assert_true(load(&c, CONFIG_GENERATE, &err, "--config", path, "-n", "5", "--stop", "c", "x",
+                     "--", "-y", NULL));
+    assert_int_equal(c.max_tokens, 5);
+    assert_int_equal(c.n_stop, 1); /* a list on the command line replaces the file's */
+    assert_string_equal(c.stop[0], "c");
+    assert_int_equal(c.n_args, 2);
+    assert_string_equal(c.args[1], "-y");
+    config_deinit(&c);
+    unsetenv("ORIEL_MAX_TOKENS");
+    unlink(path);
+}
+
+static void what_is_wrong_is_named(void **state) {
+    (void)state;
+    static const struct {
+        const char *flag, *value, *said;
+    } rows[] = {
+        {"--temperature", "3", "from 0 to 2"},
+        {"--temperature", "nan", "a number"},
+        {"--max-tokens", "1.5", "a whole number"},
+        {"--max-tokens", "99999999999999999999", "a whole number"},
+        {"--kv-type", "q3", "f16 bf16 q8_0 f32"},
+        {"--reasoning-effort", "low medium", "low medium high"},
+        {"--reasoning-effort", "", "low medium high"},
+        {"--port", "1", "does not belong"},
+        {"--no-such", "1", "no option"},
+        {"-z", "1", "no option"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        config c;
+        error err;
+        assert_false(load(&c, CONFIG_GENERATE, &err, rows[i].flag, rows[i].value, NULL));
+        assert_int_equal(err.code, ERR_USAGE);
+        if (!strstr(err.message, rows[i].said))
+            fail_msg("%s %s: %s", rows[i].flag, rows[i].value, err.message);
+        config_deinit(&c);
+    }
+}
+
+static uint64_t hash_of(const char *flag, const char *value) {
+    config c;
+    error err;
+    assert_true(load(&c, CONFIG_SERVE, &err, flag, value, NULL));
+    uint64_t h = config_hash(&c);
+    config_deinit(&c);
+    return h;
+}
+
+static void the_hash_sees_what_changes_answers(void **state) {
+    (void)state;
+    uint64_t plain = hash_of(NULL, NULL);
+    assert_true(plain == hash_of("--port", "1"));
+    assert_true(plain == hash_of("--threads", "2"));
+    assert_true(plain == hash_of("--temperature", "1.0"));
+    assert_true(plain != hash_of("--temperature", "0.5"));
+    assert_true(plain != hash_of("--kv-type", "bf16"));
+    assert_true(plain != hash_of("--max-kv-size", "512"));
+}
+
+int main(void) {
+    setenv("XDG_CONFIG_HOME", "/nonexistent", 1);
+    unsetenv("ORIEL_CONFIG");
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(defaults_belong_to_a_command),
+        cmocka_unit_test(the_strongest_source_wins),
+        cmocka_unit_test(what_is_wrong_is_named),
+        cmocka_unit_test(the_hash_sees_what_changes_answers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

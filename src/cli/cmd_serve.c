@@ -48,7 +48,7 @@ static void print_banner(const session *s, const api *a, const config *c, size_t
         "  memory   at most %s: weights %s, window %s for %d answers at once\n\n"
         "Try it:\n\n"
         "  curl %s/chat/completions -H 'Content-Type: application/json' %s\\\n"
-        "    -d '{\"model\": \"default\", \"messages\": [{\"role\": \"user\", \"content\": \"What is the capital of France?\"}]}'\n\n"
+        "    -d '{\"model\": \"default\", \"temperature\": 0, \"messages\": [{\"role\": \"user\", \"content\": \"What is the capital of France?\"}]}'\n\n"
         "Ctrl-C stops the server.\n",
         s->model.id, url, s->model.id, engine_get_model(s->e)->arch,
         (long long)engine_get_config(s->e)->max_context_tokens, term_bytes(p->total).text,

@@ -52,12 +52,13 @@ def oriel_commands_run():
 @test
 def the_readme_shows_a_real_run():
     readme = read("README.md")
-    m = re.search(r'\$ build/release/oriel generate "(.+?)"\n    (.+)\n', readme)
-    assert run("generate", "--temperature", 0, m[1]).stdout.decode() == m[2] + "\n"
+    m = re.search(r"\$ build/release/oriel (generate .+)\n    (.+)\n", readme)
+    assert run(*shlex.split(m[1])).stdout.decode() == m[2] + "\n"
+    chat = shlex.split(re.search(r"\$ build/release/oriel (chat.*)\n", readme)[1])
     m = re.search(r"    > (.+)\n    (.+)\n", readme)
-    assert run("chat", "--temperature", 0, stdin=m[1] + "\n").stdout.decode().strip() == m[2]
+    assert run(*chat, stdin=m[1] + "\n").stdout.decode().strip() == m[2]
     greeting = re.search(r"    (oriel-house, .*leave\.)\n", readme)[1]
-    p = subprocess.run(["script", "-qec", f"{ORIEL} chat --temperature 0 --threads 2", "/dev/null"], input=b"q\n", stdout=subprocess.PIPE, env=env(TERM="dumb"))
+    p = subprocess.run(["script", "-qec", f"{ORIEL} {shlex.join(chat)} --threads 2", "/dev/null"], input=b"q\n", stdout=subprocess.PIPE, env=env(TERM="dumb"))
     assert greeting in p.stdout.decode(), (greeting, p.stdout)
 
 

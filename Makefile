@@ -122,10 +122,10 @@ $(B)/bench/%: $(B)/bench/%.o $(B)/liboriel.a
 	@echo '  LD $@'
 	@$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
-# With T only the programs whose path contains it are built and run.
-WANTED := $(if $(T),$(foreach t,$(TEST_BINS) $(FUZZ_BINS),$(if $(findstring $(T),$(t)),$(t))),$(TEST_BINS) $(FUZZ_BINS))
+# With T only the programs whose path contains one of its words are built and run.
+WANTED := $(if $(T),$(sort $(foreach w,$(T),$(foreach t,$(TEST_BINS) $(FUZZ_BINS),$(if $(findstring $(w),$(t)),$(t))))),$(TEST_BINS) $(FUZZ_BINS))
 test: $(WANTED) $(B)/oriel
-	@python3 tests/run.py --build $(B) $(if $(T),--filter $(T))
+	@python3 tests/run.py --build $(B) $(if $(T),--filter '$(T)')
 
 # The engine's simulator for as long as one likes: SOAK_WORLDS engines of 180 jobs each.
 SOAK_WORLDS ?= 2000

@@ -64,7 +64,7 @@ struct http_req {
     atomic_int state;
     atomic_bool gone;
     atomic_bool ping;
-    _Atomic int64_t waiting_since; /* 0 = not waiting */
+    _Atomic int64_t waiting_since; /* a stream's: since when it has nothing to send; 0 = it has */
 };
 
 /* What a connection is allowed to take its time for. */
@@ -183,7 +183,6 @@ void http_wake(http_req *r) {
 
 /* Parks the connection until http_wake. A wake that came since the last look resumes it at once. */
 static void park(http_req *r) {
-    atomic_store(&r->waiting_since, clock_ns());
     MHD_suspend_connection(r->mhd);
     int expected = RUNNING;
     if (!atomic_compare_exchange_strong(&r->state, &expected, SUSPENDED))
@@ -260,6 +259,7 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *to, size_t max) {
                 buf_append_cstr(&r->out, ": ping\n\n");
                 break;
             }
+            atomic_store(&r->waiting_since, clock_ns());
             park(r);
             return 0;
         }
@@ -638,12 +638,10 @@ static void *watch_main(void *arg) {
                 shutdown(c->fd, SHUT_RDWR);
             }
             http_req *r = c->req;
-            if (r && r->pull) {
-                int64_t since = atomic_load(&r->waiting_since);
-                if (since && now - since > (int64_t)HTTP_PING_SECONDS * 1000000000) {
-                    atomic_store(&r->ping, true);
-                    http_wake(r);
-                }
+            int64_t since = r ? atomic_load(&r->waiting_since) : 0;
+            if (since && now - since > (int64_t)HTTP_PING_SECONDS * 1000000000) {
+                atomic_store(&r->ping, true);
+                http_wake(r);
             }
         }
         pthread_mutex_unlock(&s->lock);
@@ -747,6 +745,10 @@ void http_close(http_server *s) {
     if (s->stop_fd >= 0) close(s->stop_fd);
     pthread_mutex_destroy(&s->lock);
     free(s);
+}
+
+const http_server *http_get_server(const http_req *r) {
+    return r->server;
 }
 
 int http_get_port(const http_server *s) {

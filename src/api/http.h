@@ -96,5 +96,8 @@ typedef struct http_stats {
     uint64_t n_status[6]; /* by first digit */
 } http_stats;
 http_stats http_get_stats(const http_server *s);
+/* The server a request came to. Handlers ask here: the first request may come before http_open has
+ * returned. */
+const http_server *http_get_server(const http_req *r);
 
 #endif

@@ -30,7 +30,7 @@ static void put(buf *b, const char *name, const char *type, const char *help, do
 void route_metrics(api *a, http_req *r, str arg) {
     (void)arg;
     engine_stats e = engine_get_stats(a->engine);
-    http_stats h = http_get_stats(a->http);
+    http_stats h = http_get_stats(http_get_server(r));
     os_memory m = os_get_memory();
     buf b = {0};
     put(&b, "sequences_running", "gauge", "Sequences being decoded or prefilled now.",

@@ -344,11 +344,12 @@ static void publish(engine *e, draw *d, int64_t now) {
     engine_job *j = d->job;
     j->n_said = d->index;
     if (d->index < (int64_t)j->request.n_prompt) {
-        ring_push(&j->ring, &(ring_slot){ENGINE_PROMPT, d->index, d->out});
+        ring_push(&j->ring, &(ring_slot){ENGINE_PROMPT, d->index, d->out, {0}});
         return;
     }
     if (j->n_generated == 0) j->first_ns = now;
-    ring_push(&j->ring, &(ring_slot){ENGINE_TOKEN, j->n_generated, d->out});
+    j->cost.end_ns = now;
+    ring_push(&j->ring, &(ring_slot){ENGINE_TOKEN, j->n_generated, d->out, j->cost});
     j->last_id = d->out.id;
     if (j->n_generated < j->n_kept) j->ids[d->index] = d->out.id;
     j->n_generated++;
@@ -394,8 +395,12 @@ static void step(engine *e) {
         return;
     }
     for (int s = 0; s < n; s++) {
-        kv_seq_commit(e->spans[s].seq, e->spans[s].n);
+        kv_seq *seq = e->spans[s].seq;
+        kv_seq_commit(seq, e->spans[s].n);
         e->step_jobs[s]->n_done += e->spans[s].n;
+        e->step_jobs[s]->cost = (engine_cost){.n_attended = e->spans[s].n_attended,
+                                              .n_blocks = kv_seq_n_blocks(seq),
+                                              .kv_bytes = kv_seq_held_bytes(seq)};
     }
     int n_draws = collect_draws(e, n);
     pool_run(e->pool, n_draws, run_draw, e);

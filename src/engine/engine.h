@@ -37,7 +37,7 @@ typedef struct engine_config {
     kern_kv_type kv_type; /* default KERN_KV_F16 */
     int32_t max_chunk;    /* prefill rows per step at most; 0 = 512 */
     int step_budget_ms;   /* aim for a step when anybody waits; 0 = 100 */
-    int park_after_ms;      /* a job whose reader left its ring full this long gives its place to one
+    int park_after_ms;    /* a job whose reader left its ring full this long gives its place to one
                                that waits, and goes on (from the start, to the same text) when it is
                                read again; 0 = 200 */
     bool f32_acts, no_repack;
@@ -121,10 +121,20 @@ typedef struct engine_usage {
     int64_t kv_rows;                         /* rows held at the end */
 } engine_usage;
 
+/* What the step that led to a token cost its job. */
+typedef struct engine_cost {
+    int64_t end_ns; /* clock_ns() when the step was done */
+    int64_t
+        n_attended; /* key rows looked at, summed over the job's rows of that step and all layers */
+    int64_t n_blocks;  /* key/value blocks held then … */
+    uint64_t kv_bytes; /* … and their bytes in all layers */
+} engine_cost;
+
 typedef struct engine_event {
     engine_event_kind kind;
     int64_t index;        /* token's index in prompt / answer */
     sample_result token;  /* PROMPT, TOKEN */
+    engine_cost cost;     /* TOKEN */
     engine_finish finish; /* END */
     engine_usage usage;   /* END */
     error err;            /* END with ENGINE_FAILED */

@@ -127,8 +127,8 @@ bool engine_poll(engine_job *j, engine_event *out) {
     if (unstarved) gate_signal(&j->door->gate);
     if (read == RING_NOTHING) return false;
     if (read == RING_EVENT) {
-        *out =
-            (engine_event){.kind = (engine_event_kind)s.kind, .index = s.index, .token = s.token};
+        *out = (engine_event){
+            .kind = (engine_event_kind)s.kind, .index = s.index, .token = s.token, .cost = s.cost};
         return true;
     }
     *out = (engine_event){.kind = ENGINE_END,

@@ -52,6 +52,7 @@ struct engine_job {
                            start: rows that run again are silent up to here */
     int64_t n_generated;
     int32_t last_id;
+    engine_cost cost;   /* of its last step */
     int64_t starved_ns; /* since when the ring is full; 0 = it is not */
     int64_t submit_ns, start_ns, first_ns;
 

@@ -12,7 +12,7 @@
 
 #include <stdatomic.h>
 
-#include "sample/sample.h"
+#include "engine/engine.h"
 
 enum { RING_LINE = 64 /* bytes of a cache line */ };
 
@@ -20,6 +20,7 @@ typedef struct ring_slot {
     int32_t kind;
     int64_t index;
     sample_result token;
+    engine_cost cost;
 } ring_slot;
 
 typedef struct ring {

@@ -304,6 +304,14 @@ int64_t kv_seq_n_blocks(const kv_seq *s) {
     return n;
 }
 
+uint64_t kv_seq_held_bytes(const kv_seq *s) {
+    uint64_t n = 0;
+    for (int g = 0; g < N_GROUPS; g++)
+        n += (uint64_t)n_held(&s->tables[g], s->tables[g].first, s->tables[g].end) *
+             (uint64_t)s->pool->groups[g].n_layers * s->pool->slot_bytes;
+    return n;
+}
+
 /* The oldest window position that row i of a group sees. */
 static int64_t oldest_seen(const kv_seq *s, int g, int64_t i) {
     int64_t width = g == SLIDING ? s->pool->groups[g].width : s->window.width;

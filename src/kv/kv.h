@@ -48,9 +48,9 @@ typedef struct kv_window {
 
 typedef struct kv_config {
     kv_shape shape;
-    int n_seqs;         /* sequences that can be at their full window at once */
-    int64_t max_rows;   /* most rows of a full layer one sequence may hold: p + W */
-    int64_t max_chunk;  /* most rows appended at once */
+    int n_seqs;        /* sequences that can be at their full window at once */
+    int64_t max_rows;  /* most rows of a full layer one sequence may hold: p + W */
+    int64_t max_chunk; /* most rows appended at once */
 } kv_config;
 
 /* Bytes kv_new will allocate for this configuration, exactly; 0 on overflow. */
@@ -63,7 +63,7 @@ int64_t kv_n_blocks(const kv *k, bool sliding);
 /* NULL with a sentence when the window is nonsensical (W < KV_BLOCK, p not a multiple, p + W above
  * the plan). Holds no block yet. */
 kv_seq *kv_seq_new(kv *k, kv_window window, error *err);
-void kv_seq_free(kv_seq *s); /* gives every block back */
+void kv_seq_free(kv_seq *s);         /* gives every block back */
 int64_t kv_seq_len(const kv_seq *s); /* positions committed */
 kv_window kv_seq_window(const kv_seq *s);
 /* Makes rows [len, len+n) writable, first releasing blocks that no row ≥ len can see. False when
@@ -74,7 +74,8 @@ void kv_seq_commit(kv_seq *s, int64_t n);
 /* Forgets positions ≥ len. False (and unchanged) when rows that row len−1 or later would see have
  * left already; then start over. */
 bool kv_seq_rewind(kv_seq *s, int64_t len);
-int64_t kv_seq_n_blocks(const kv_seq *s); /* held, both groups */
+int64_t kv_seq_n_blocks(const kv_seq *s);    /* held, both groups */
+uint64_t kv_seq_held_bytes(const kv_seq *s); /* of those blocks, in all layers */
 
 typedef dev_range kv_range; /* positions, half-open */
 /* What row i of a layer sees, ascending: 0, 1 or 2 disjoint ranges. sliding_width 0 = full layer. */

@@ -104,18 +104,20 @@ static void write_rows(const fake *f, const model_span *s, int layer) {
     }
 }
 
-static uint64_t hash_visible(const fake *f, const model_span *s, int64_t pos) {
+static uint64_t hash_visible(const fake *f, model_span *s, int64_t pos) {
     uint64_t h = hash_mix(f->config.seed);
     for (int l = 0; l < f->config.n_layers; l++) {
         dev_kv rows = kv_get_rows(s->seq, l);
         kv_range seen[2];
         int n = kv_visible(kv_seq_window(s->seq), f->m.info.layer_width[l], pos, seen);
-        for (int i = 0; i < n; i++)
+        for (int i = 0; i < n; i++) {
+            s->n_attended += seen[i].end - seen[i].begin;
             for (int64_t j = seen[i].begin; j < seen[i].end; j++) {
                 const char *k = dev_kv_tile(&rows, 0, j / KV_BLOCK) + j % KV_BLOCK * rows.row_bytes;
                 h = hash_combine(h, read_row(rows.type, k) * 3 +
                                         read_row(rows.type, k + rows.tile_bytes));
             }
+        }
     }
     return h;
 }
@@ -148,6 +150,7 @@ static bool fake_forward(model_ctx *mc, model_span *spans, int n_spans, const at
     for (int s = 0; s < n_spans; s++) {
         model_span *sp = &spans[s];
         sp->logits = out;
+        sp->n_attended = 0; /* only rows with logits look */
         for (int32_t r = sp->n - sp->n_logits; r < sp->n; r++, out += f->config.n_vocab)
             draw_logits(f, hash_visible(f, sp, kv_seq_len(sp->seq) + r), out);
     }

@@ -176,14 +176,20 @@ static int64_t place_rows(llm_ctx *c, const llm *l, model_span *spans, int n_spa
     return row;
 }
 
-/* Where a layer keeps its rows and what each row sees there. */
-static void look(llm_ctx *c, const llm *l, int layer, const model_span *spans, int n_spans) {
+/* Where a layer keeps its rows and what each row sees there. In the last layer only rows with logits
+ * look. */
+static void look(llm_ctx *c, const llm *l, int layer, model_span *spans, int n_spans) {
     dev_attn_row *row = c->rows;
     for (int s = 0; s < n_spans; s++) {
         kv_window w = kv_seq_window(spans[s].seq);
+        int32_t first = layer == l->m.info.n_layers - 1 ? spans[s].n - spans[s].n_logits : 0;
         c->kv[s] = kv_get_rows(spans[s].seq, layer);
-        for (int32_t r = 0; r < spans[s].n; r++, row++)
+        if (layer == 0) spans[s].n_attended = 0;
+        for (int32_t r = 0; r < spans[s].n; r++, row++) {
             row->n_seen = kv_visible(w, l->m.info.layer_width[layer], row->pos, row->seen);
+            for (int i = 0; i < row->n_seen && r >= first; i++)
+                spans[s].n_attended += row->seen[i].end - row->seen[i].begin;
+        }
     }
 }
 

@@ -88,8 +88,9 @@ typedef struct model_span {
     kv_seq *seq;
     const int32_t *ids; /* [n], each in [0, n_vocab) */
     int32_t n;
-    int32_t n_logits; /* logits of the last n_logits rows, 0 … n */
-    float *logits;    /* out, borrowed from the ctx until the next forward: [n_logits][n_vocab] */
+    int32_t n_logits;   /* logits of the last n_logits rows, 0 … n */
+    float *logits;      /* out, borrowed from the ctx until the next forward: [n_logits][n_vocab] */
+    int64_t n_attended; /* out: key rows that this span's rows looked at, summed over all layers */
 } model_span;
 
 /* False when *cancel became true between layers (KV rows then hold garbage: do not commit). cancel

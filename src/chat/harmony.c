@@ -32,7 +32,8 @@ typedef struct writer {
 static void put_text(writer *w, str s) {
     if (w->failed || !s.len) return;
     if (w->text) buf_append_str(w->text, s);
-    if (w->ids && !tok_encode(w->h->t, s, (tok_encode_opts){0}, w->ids, w->err)) w->failed = true;
+    tok_encode_opts how = {.cache = w->h->cache};
+    if (w->ids && !tok_encode(w->h->t, s, how, w->ids, w->err)) w->failed = true;
 }
 
 static void put_mark(writer *w, int32_t id) {

@@ -21,6 +21,7 @@
 /* ── The vocabulary's markers ── immutable after harmony_init; copy freely. */
 typedef struct harmony {
     const tok *t;                            /* borrowed */
+    tok_cache *cache;                        /* borrowed, or NULL: text that was encoded before */
     int32_t start, message, end, channel;    /* always there */
     int32_t constrain, ret, call, endoftext; /* −1 where the vocabulary has none */
 } harmony;

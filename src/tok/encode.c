@@ -40,8 +40,7 @@ void model_encode(scratch *s, str piece) {
         wordpiece_encode(s, piece);
 }
 
-static void encode_text(scratch *s, str text) {
-    if (!text.len || s->failed) return;
+static void encode_new(scratch *s, str text) {
     buf prefixed = {0};
     text = normal_apply(s, text);
     if (s->t->space_prefix && text.len) {
@@ -52,6 +51,14 @@ static void encode_text(scratch *s, str text) {
     }
     if (!s->failed && text.len) split_encode(s, text);
     buf_deinit(&prefixed);
+}
+
+static void encode_text(scratch *s, str text, tok_cache *cache) {
+    if (!text.len || s->failed || (cache && cache_find(cache, s, text))) return;
+    size_t from = s->out->n;
+    bool was_first = s->first;
+    encode_new(s, text);
+    if (cache) cache_keep(cache, s, text, was_first, from);
 }
 
 /* ── Special tokens ── */
@@ -139,14 +146,14 @@ static void encode_all(scratch *s, str text, const tok_encode_opts *opts) {
             continue;
         }
         size_t end = t->flags[id] & T_LSTRIP ? strip_back(text, begin, at) : at;
-        encode_text(s, str_make(text.ptr + begin, end - begin));
+        encode_text(s, str_make(text.ptr + begin, end - begin), opts->cache);
         tok_ids_push(s->out, id);
         s->first = false;
         at += piece_of(t, id).len;
         if (t->flags[id] & T_RSTRIP) at = strip_forward(text, at);
         begin = at;
     }
-    encode_text(s, str_make(text.ptr + begin, text.len - begin));
+    encode_text(s, str_make(text.ptr + begin, text.len - begin), opts->cache);
 }
 
 bool tok_encode(const tok *t, str text, tok_encode_opts opts, tok_ids *out, error *err) {

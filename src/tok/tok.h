@@ -68,6 +68,8 @@ typedef struct tok_span {
     size_t begin, end;
 } tok_span; /* byte offsets, half-open */
 
+typedef struct tok_cache tok_cache;
+
 typedef struct tok_encode_opts {
     bool add_bos, add_eos; /* only where the vocabulary has them */
     bool
@@ -77,6 +79,7 @@ typedef struct tok_encode_opts {
                                 tokens obey the spans when written like markup, <…> or […]; others, such as
                                 runs of spaces, are words and match everywhere */
     size_t n_trusted;
+    tok_cache *cache; /* remembered stretches of text, or NULL; the ids are the same either way */
 } tok_encode_opts;
 
 /* Appends to out. Ill-formed UTF-8 is encoded byte by byte. False only when memory ran out. */
@@ -87,6 +90,21 @@ typedef struct tok_decode_opts {
     bool skip_special, strip_first_space;
 } tok_decode_opts;
 void tok_decode(const tok *t, const int32_t *ids, size_t n, tok_decode_opts opts, buf *out);
+
+/* ── Remembered encodings ──
+ * Special tokens cut a text into stretches that are encoded apart, and a stretch's ids depend on its
+ * bytes alone (and on whether it is the first). So a conversation that grew by one turn needs only
+ * that turn encoded: the other stretches come from here. A stretch is compared byte for byte, never by
+ * its hash alone.
+ *
+ * Fixed memory, all of it taken (and touched) by tok_cache_new: two halves of max_bytes / 2. What was
+ * not used while a half filled up goes. Belongs to one tok. Any thread. */
+tok_cache *tok_cache_new(size_t max_bytes, error *err);
+void tok_cache_free(tok_cache *c);
+typedef struct tok_cache_stats {
+    uint64_t n_encoded_bytes, n_remembered_bytes; /* of text, since tok_cache_new */
+} tok_cache_stats;
+tok_cache_stats tok_cache_get_stats(tok_cache *c);
 
 /* ── Streaming detokeniser ──
  * Pushing ids one by one and flushing emits the same bytes as tok_decode of all of them with

@@ -268,6 +268,11 @@ typedef struct scratch {
     bool failed;
 } scratch;
 
+/* The ids of this stretch, appended to s->out with s->first as encoding it would leave it; false when
+ * it is not known. And what encoding it gave: the ids from s->out[from] on. (cache.c) */
+bool cache_find(tok_cache *c, scratch *s, str text);
+void cache_keep(tok_cache *c, const scratch *s, str text, bool was_first, size_t from);
+
 /* Normalised copy, or the text itself; lives in s until the next call. */
 str normal_apply(scratch *s, str text);
 /* Cuts text and hands the pieces to model_encode. */

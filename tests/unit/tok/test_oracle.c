@@ -67,11 +67,31 @@ static void print_ids(const char *label, const tok *t, const int32_t *ids, size_
     print_message("\n");
 }
 
+/* Remembering changes no id: the second time every stretch that fits comes from the cache. */
+static void check_cache(const tok *t, str text, bool special, const tok_ids *want) {
+    error err = {0};
+    tok_cache *c = tok_cache_new(1 << 16, &err);
+    assert_non_null(c);
+    for (int round = 0; round < 3; round++) {
+        tok_ids got = {0};
+        uint64_t before = tok_cache_get_stats(c).n_encoded_bytes;
+        assert_true(tok_encode(t, text, (tok_encode_opts){.parse_special = special, .cache = c},
+                               &got, &err));
+        assert_int_equal(got.n, want->n);
+        if (got.n) assert_memory_equal(got.ids, want->ids, got.n * sizeof *got.ids);
+        if (round && text.len < 2000)
+            assert_int_equal(tok_cache_get_stats(c).n_encoded_bytes, before);
+        tok_ids_deinit(&got);
+    }
+    tok_cache_free(c);
+}
+
 /* Number of wrong texts; all are printed. */
 static int check(const tok *t, const char *who, str text, const json_t *want, bool special) {
     tok_ids got = {0};
     error err = {0};
     assert_true(tok_encode(t, text, (tok_encode_opts){.parse_special = special}, &got, &err));
+    check_cache(t, text, special, &got);
     size_t n = json_array_size(want);
     int32_t *ids = calloc(n + 1, sizeof *ids);
     for (size_t i = 0; i < n; i++) ids[i] = (int32_t)json_integer_value(json_array_get(want, i));

@@ -44,6 +44,47 @@ static void expect(const tok *t, const char *text, tok_encode_opts opts, size_t 
     expect(t, text, opts, sizeof(int32_t[]){__VA_ARGS__} / 4, (int32_t[]){__VA_ARGS__})
 #define OPTS(...) ((tok_encode_opts){__VA_ARGS__})
 
+/* ── Remembered stretches ── */
+
+/* Thousands of texts from a small alphabet through a cache that turns over all the time: the ids are
+ * those of encoding afresh, and what is used again and again is encoded once. */
+static void remembering_changes_nothing(void **state) {
+    (void)state;
+    tok *t = tiny_vocab_harmony();
+    error err = {0};
+    tok_cache *c = tok_cache_new(1 << 15, &err);
+    static const char *const PARTS[] = {"<|end|>", "<|start|>",   "hell",   "he",       " a",
+                                        "x",       "<|message|>", "<|end|", "\xC3\xA4", " "};
+    buf text = {0};
+    for (uint64_t i = 0; i < 20000; i++) {
+        buf_clear(&text);
+        uint64_t kind = rng_uniform_at(1, i) < 0.5 ? i % 50 : i; /* half of them come again */
+        for (uint64_t k = 0; k < 1 + rng_at(2, kind) % 40; k++)
+            buf_append_cstr(&text, PARTS[rng_at(kind + 3, k) % 10]);
+        tok_encode_opts how = {.parse_special = true};
+        tok_ids plain = encode(t, buf_str(&text), how);
+        how.cache = c;
+        tok_ids got = encode(t, buf_str(&text), how);
+        assert_int_equal(plain.n, got.n);
+        assert_memory_equal(plain.ids, got.ids, got.n * sizeof *got.ids);
+        tok_ids_deinit(&plain);
+        tok_ids_deinit(&got);
+    }
+    tok_cache_stats s = tok_cache_get_stats(c);
+    assert_true(s.n_encoded_bytes > 0 && s.n_remembered_bytes > s.n_encoded_bytes);
+    /* Too long for a half: encoded each time, and nothing is pushed out for it. */
+    buf_clear(&text);
+    for (int i = 0; i < 4000; i++) buf_append_cstr(&text, "hell a");
+    for (int i = 0; i < 2; i++) {
+        tok_ids got = encode(t, buf_str(&text), (tok_encode_opts){.cache = c});
+        tok_ids_deinit(&got);
+    }
+    assert_int_equal(tok_cache_get_stats(c).n_encoded_bytes, s.n_encoded_bytes + 2 * text.len);
+    buf_deinit(&text);
+    tok_cache_free(c);
+    tok_unref(t);
+}
+
 /* ── Special tokens ── */
 static void special_tokens_need_leave(void **state) {
     (void)state;
@@ -503,6 +544,7 @@ static void bytes_come_back(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(remembering_changes_nothing),
         cmocka_unit_test(special_tokens_need_leave),
         cmocka_unit_test(only_trusted_text_is_special),
         cmocka_unit_test(added_tokens_strip_and_stand_alone),

@@ -1,0 +1,407 @@
+#include "chat/context.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    STEPS = 4,            /* the cut moves by a quarter of the room */
+    MAX_TEXT_PROBES = 12, /* renderings spent on where a text is cut */
+};
+#define STAYS UINT32_MAX /* a message that belongs to no group: it is never dropped */
+#define NONE  UINT32_MAX
+
+static bool is_out_of_memory(error *err) {
+    return error_set(err, ERR_NO_MEMORY, NULL, "There is not enough memory for the prompt.");
+}
+
+/* ── Rules ── */
+
+static int64_t context_of(const context_rules *r, int64_t engine_max) {
+    return r->max_tokens > 0 && r->max_tokens < engine_max ? r->max_tokens : engine_max;
+}
+
+int64_t context_limit(const context_rules *r, int64_t engine_max) {
+    int64_t limit = context_of(r, engine_max) - r->margin;
+    if (r->budget > 0 && r->budget < limit) limit = r->budget;
+    return limit > 1 ? limit : 1;
+}
+
+bool context_check(const context_rules *r, int64_t engine_max, error *err) {
+    if (r->max_tokens > engine_max)
+        return error_set(
+            err, ERR_INT_ABOVE_MAX, "max_context_tokens",
+            "A max_context_tokens of %lld is more than the %lld tokens this model was loaded for; lower it, or load "
+            "with a larger --ctx.",
+            (long long)r->max_tokens, (long long)engine_max);
+    int64_t max = context_of(r, engine_max);
+    if (r->margin >= max)
+        return error_set(
+            err, ERR_INVALID_VALUE, "max_context_tokens_margin",
+            "A max_context_tokens_margin of %lld leaves nothing of a max_context_tokens of %lld; set it to less than "
+            "that, a few hundred at most.",
+            (long long)r->margin, (long long)max);
+    return true;
+}
+
+/* "at most N fit (max_context_tokens 4096 less a margin of 96)" */
+typedef struct sentence {
+    char text[200];
+} sentence;
+
+static sentence what_fits(const context_rules *r, int64_t limit) {
+    sentence s;
+    if (r->budget > 0 && limit == r->budget)
+        snprintf(s.text, sizeof s.text, "at most %lld fit (perf_prompt_token_budget)",
+                 (long long)limit);
+    else if (r->margin > 0)
+        snprintf(s.text, sizeof s.text,
+                 "at most %lld fit (max_context_tokens %lld less a margin of %lld)",
+                 (long long)limit, (long long)(limit + r->margin), (long long)r->margin);
+    else
+        snprintf(s.text, sizeof s.text, "at most %lld fit (max_context_tokens)", (long long)limit);
+    return s;
+}
+
+/* ── Groups: what can only go together ── */
+
+typedef struct groups {
+    const chat_input *in;
+    uint32_t *of; /* [n_messages]: ascending group numbers, or STAYS */
+    uint32_t
+        *partner;  /* [n_messages]: of a tool result, the message that made the call; else NONE */
+    uint32_t *map; /* [n_messages + 2]: scratch */
+    uint32_t n;    /* groups, oldest first … */
+    uint32_t n_turns; /* … the first n_turns − 1 of them are the turns before the last one */
+    uint32_t n_droppable;
+} groups;
+
+static bool is_instructions(const chat_message *m) {
+    return m->role == CHAT_SYSTEM || m->role == CHAT_DEVELOPER;
+}
+
+/* The call a result answers: by id, else the latest message with calls. */
+static uint32_t find_partner(const chat_input *in, size_t at) {
+    str id = in->messages[at].call_id;
+    uint32_t latest = NONE;
+    for (size_t i = at; i-- > 0;) {
+        const chat_message *m = &in->messages[i];
+        if (m->n_calls && latest == NONE) latest = (uint32_t)i;
+        for (size_t k = 0; id.len && k < m->n_calls; k++)
+            if (str_eq(m->calls[k].id, id)) return (uint32_t)i;
+    }
+    return latest;
+}
+
+/* Joins the groups between a call and its result, and numbers what is left from 0. */
+static void join_pairs(groups *g, uint32_t n) {
+    memset(g->map, 0, ((size_t)n + 1) * sizeof *g->map);
+    /* map[b] > 0 (as running sum): some pair spans the border in front of group b */
+    for (size_t i = 0; i < g->in->n_messages; i++) {
+        uint32_t call = g->partner[i];
+        if (call == NONE || g->of[i] == STAYS || g->of[call] == STAYS) continue;
+        if (g->of[call] >= g->of[i]) continue;
+        g->map[g->of[call] + 1]++;
+        g->map[g->of[i] + 1]--;
+    }
+    uint32_t open = 0, next = 0;
+    for (uint32_t b = 0; b < n; b++) {
+        open += g->map[b];
+        if (b && !open) next++;
+        g->map[b] = next;
+    }
+    for (size_t i = 0; i < g->in->n_messages; i++)
+        if (g->of[i] != STAYS) g->of[i] = g->map[g->of[i]];
+    g->n = n ? next + 1 : 0;
+}
+
+static void find_turns(groups *g) {
+    bool user_before = false, any = false;
+    uint32_t turn = 0;
+    for (size_t i = 0; i < g->in->n_messages; i++) {
+        const chat_message *m = &g->in->messages[i];
+        g->partner[i] = m->role == CHAT_TOOL ? find_partner(g->in, i) : NONE;
+        g->of[i] = STAYS;
+        if (is_instructions(m)) continue;
+        bool is_user = m->role == CHAT_USER;
+        if (any && is_user && !user_before) turn++;
+        g->of[i] = turn;
+        user_before = is_user;
+        any = true;
+    }
+    join_pairs(g, any ? turn + 1 : 0);
+    g->n_turns = g->n;
+    g->n_droppable = g->n ? g->n - 1 : 0;
+}
+
+/* In the last turn only what the user said has to stay, and its last round. */
+static void find_rounds(groups *g) {
+    if (!g->n) return;
+    uint32_t last = g->n - 1, group = last;
+    bool any = false;
+    for (size_t i = 0; i < g->in->n_messages; i++) {
+        if (g->of[i] != last) continue;
+        chat_role role = g->in->messages[i].role;
+        g->of[i] = STAYS;
+        if (role == CHAT_USER) continue;
+        if (any && role == CHAT_ASSISTANT) group++;
+        g->of[i] = group;
+        any = true;
+    }
+    join_pairs(g, any ? group + 1 : last);
+    g->n_droppable = any ? g->n - 1 : last;
+}
+
+/* ── Trying cuts ── */
+
+typedef struct search {
+    chat_input *in;
+    const chat_input *whole;
+    const groups *g;
+    chat_message *view;
+    context_count_fn *count;
+    void *ctx;
+    error *err;
+    uint32_t counted; /* the number of groups left out in the last call of count */
+    int64_t n_counted;
+} search;
+
+static void make_view(search *s, uint32_t n_out) {
+    size_t n = 0;
+    for (size_t i = 0; i < s->whole->n_messages; i++)
+        if (s->g->of[i] == STAYS || s->g->of[i] >= n_out) s->view[n++] = s->whole->messages[i];
+    s->in->messages = s->view;
+    s->in->n_messages = n;
+}
+
+/* Tokens without the n_out oldest groups; negative with the error set. */
+static int64_t count_without(search *s, uint32_t n_out) {
+    if (s->counted == n_out) return s->n_counted;
+    make_view(s, n_out);
+    s->counted = n_out;
+    return s->n_counted = s->count(s->ctx, s->in, s->err);
+}
+
+/* What a prompt costs before anybody spoke; 0 where the template cannot say. */
+static int64_t count_head(search *s) {
+    error ignored = {0};
+    size_t n = 0;
+    for (size_t i = 0; i < s->whole->n_messages; i++)
+        if (is_instructions(&s->whole->messages[i])) s->view[n++] = s->whole->messages[i];
+    chat_input head = *s->whole;
+    head.messages = s->view;
+    head.n_messages = n;
+    s->counted = NONE;
+    int64_t count = s->count(s->ctx, &head, &ignored);
+    return count > 0 ? count : 0;
+}
+
+static int64_t round_up(int64_t n, int64_t step) {
+    return (n + step - 1) / step * step;
+}
+
+static int64_t step_of(int64_t limit, int64_t head) {
+    int64_t step = (limit - head) / STEPS;
+    return step > 1 ? step : 1;
+}
+
+/* The smallest number of groups whose tokens reach `target`, or all that may go. */
+static bool find_cut(search *s, int64_t whole, int64_t target, int64_t limit, uint32_t *out) {
+    uint32_t lo = 0, hi = s->g->n_droppable; /* lo is too few */
+    while (hi - lo > 1) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        int64_t n = count_without(s, mid);
+        if (n < 0) return false;
+        if (whole - n >= target)
+            hi = mid;
+        else
+            lo = mid;
+    }
+    *out = hi;
+    /* Templates that charge a turn differently by its place may need more. */
+    for (uint32_t more = 1;; more *= 2) {
+        int64_t n = count_without(s, *out);
+        if (n < 0) return false;
+        if (n <= limit || *out == s->g->n_droppable) return true;
+        *out = s->g->n_droppable - *out > more ? *out + more : s->g->n_droppable;
+    }
+}
+
+/* ── The beginnings of texts ── */
+
+static str tail(str s, size_t len) {
+    size_t at = s.len - len;
+    while (at < s.len && ((unsigned char)s.ptr[at] & 0xC0) == 0x80) at++;
+    return str_make(s.ptr + at, s.len - at);
+}
+
+typedef struct text {
+    size_t at; /* in the view */
+    str whole;
+} text;
+
+static int by_length(const void *x, const void *y) {
+    const text *a = x, *b = y;
+    if (a->whole.len != b->whole.len) return a->whole.len < b->whole.len ? 1 : -1;
+    return a->at < b->at ? -1 : 1;
+}
+
+static int64_t count_view(search *s) {
+    return s->n_counted = s->count(s->ctx, s->in, s->err);
+}
+
+static int64_t count_emptied(search *s, const text *texts, size_t n, size_t n_emptied) {
+    for (size_t i = 0; i < n; i++)
+        s->view[texts[i].at].content = i < n_emptied ? tail(texts[i].whole, 0) : texts[i].whole;
+    return count_view(s);
+}
+
+/* The longest end of the text that fits, nearly; that it fits when empty is known. Tokens grow about
+ * evenly with bytes: interpolate between what fits and what does not. */
+static bool cut_text(search *s, const text *t, int64_t n_fits, int64_t n_long, int64_t limit) {
+    str *content = &s->view[t->at].content;
+    size_t fits = 0, too_long = t->whole.len;
+    for (int i = 0; i < MAX_TEXT_PROBES && too_long - fits > 8; i++) {
+        if (i && limit - n_fits <= limit / 32) break;
+        double share = (double)(limit - n_fits) / (double)(n_long > n_fits ? n_long - n_fits : 1);
+        size_t guess = fits + (size_t)(share * (double)(too_long - fits) * (i ? 0.98 : 1));
+        if (guess <= fits) guess = fits + 1;
+        if (guess >= too_long) guess = too_long - 1;
+        *content = tail(t->whole, guess);
+        int64_t n = count_view(s);
+        if (n < 0) return false;
+        if (n <= limit) {
+            fits = guess;
+            n_fits = n;
+        } else {
+            too_long = guess;
+            n_long = n;
+        }
+    }
+    *content = tail(t->whole, fits);
+    return count_view(s) >= 0;
+}
+
+/* The longest texts lose their beginnings: as few of them as possible, the last of these only as much
+ * as it must. */
+static bool cut_texts(search *s, arena *mem, int64_t limit, context_result *out) {
+    size_t n = 0;
+    text *texts = arena_array(mem, s->in->n_messages + 1, sizeof *texts);
+    if (!texts) return is_out_of_memory(s->err);
+    for (size_t i = 0; i < s->in->n_messages; i++)
+        if (!is_instructions(&s->view[i]) && s->view[i].content.len)
+            texts[n++] = (text){i, s->view[i].content};
+    qsort(texts, n, sizeof *texts, by_length);
+    size_t lo = 0, hi = n; /* lo is too few */
+    while (hi - lo > 1) {
+        size_t mid = lo + (hi - lo) / 2;
+        int64_t now = count_emptied(s, texts, n, mid);
+        if (now < 0) return false;
+        if (now <= limit)
+            hi = mid;
+        else
+            lo = mid;
+    }
+    int64_t n_long = hi ? count_emptied(s, texts, n, hi - 1) : 0;
+    int64_t n_fits = n_long < 0 ? -1 : count_emptied(s, texts, n, hi);
+    if (n_fits < 0) return false;
+    out->n_texts_cut = (int64_t)hi;
+    return n_fits > limit || cut_text(s, &texts[hi - 1], n_fits, n_long, limit);
+}
+
+/* ── Conversations ── */
+
+static bool refuse_whole(const context_rules *r, int64_t limit, int64_t n, error *err) {
+    return error_set(
+        err, ERR_CONTEXT_LENGTH, "messages",
+        "The conversation has %lld tokens; %s. Shorten it, or let truncation 'auto' leave out its oldest turns.",
+        (long long)n, what_fits(r, limit).text);
+}
+
+static bool refuse_rest(const context_rules *r, int64_t limit, int64_t n, int64_t head,
+                        error *err) {
+    return error_set(
+        err, ERR_CONTEXT_LENGTH, "messages",
+        "With all older turns left out the prompt still has %lld tokens, %lld of them system and developer messages and "
+        "tools; %s. The last turn is too long%s.",
+        (long long)n, (long long)head, what_fits(r, limit).text,
+        r->mode == CONTEXT_DROP ? ": shorten it, or let truncation 'auto' cut it" : "");
+}
+
+static bool fit(search *s, groups *g, const context_rules *r, int64_t limit, int64_t whole,
+                arena *mem, context_result *out, error *err) {
+    find_turns(g);
+    if (r->mode == CONTEXT_CUT) find_rounds(g);
+    int64_t head = count_head(s);
+    int64_t excess = r->n_before + whole - limit;
+    int64_t target = round_up(excess, step_of(limit, head)) - r->n_before;
+    uint32_t n_out = 0;
+    if (target > 0 && g->n_droppable && !find_cut(s, whole, target, limit, &n_out)) return false;
+    int64_t n = count_without(s, n_out);
+    if (n < 0) return false;
+    size_t n_view = s->in->n_messages;
+    if (n > limit && r->mode == CONTEXT_CUT) {
+        if (!cut_texts(s, mem, limit, out)) return false;
+        n = s->n_counted;
+    }
+    if (n > limit) return refuse_rest(r, limit, n, head, err);
+    out->n_tokens = n;
+    out->n_tokens_dropped = whole > n ? whole - n : 0;
+    out->n_messages_dropped = (int64_t)(s->whole->n_messages - n_view);
+    uint32_t n_old_turns = g->n_turns ? g->n_turns - 1 : 0;
+    out->n_turns_dropped = n_out < n_old_turns ? n_out : n_old_turns;
+    return true;
+}
+
+bool context_fit(chat_input *in, const context_rules *r, int64_t limit, arena *mem,
+                 context_count_fn *count, void *ctx, context_result *out, error *err) {
+    int64_t whole = count(ctx, in, err);
+    *out = (context_result){.limit = limit, .n_tokens = whole};
+    if (whole < 0) return false;
+    if (whole <= limit && (r->mode == CONTEXT_REFUSE || r->n_before == 0)) return true;
+    if (r->mode == CONTEXT_REFUSE) return refuse_whole(r, limit, whole, err);
+    const chat_input given = *in;
+    size_t n = given.n_messages;
+    groups g = {
+        .in = &given,
+        .of = arena_array(mem, n + 1, sizeof *g.of),
+        .partner = arena_array(mem, n + 1, sizeof *g.partner),
+        .map = arena_array(mem, n + 2, sizeof *g.map),
+    };
+    search s = {
+        .in = in,
+        .whole = &given,
+        .g = &g,
+        .view = arena_array(mem, n + 1, sizeof *s.view),
+        .count = count,
+        .ctx = ctx,
+        .err = err,
+        .counted = NONE,
+    };
+    if (!g.of || !g.partner || !g.map || !s.view) return is_out_of_memory(err);
+    if (fit(&s, &g, r, limit, whole, mem, out, err)) return true;
+    *in = given;
+    return false;
+}
+
+/* ── Raw prompts ── */
+
+bool context_fit_ids(tok_ids *ids, int32_t bos, const context_rules *r, int64_t limit,
+                     context_result *out, error *err) {
+    int64_t n = (int64_t)ids->n;
+    *out = (context_result){.limit = limit, .n_tokens = n};
+    if (n <= limit) return true;
+    if (r->mode != CONTEXT_CUT)
+        return error_set(
+            err, ERR_CONTEXT_LENGTH, "prompt",
+            "The prompt has %lld tokens; %s. Shorten it, or let truncation 'auto' leave out its beginning.",
+            (long long)n, what_fits(r, limit).text);
+    int64_t head = bos >= 0 && ids->ids[0] == bos && limit > 1;
+    int64_t out_of = n - head - 1, target = round_up(n - limit, step_of(limit, head));
+    if (target > out_of) target = out_of;
+    memmove(ids->ids + head, ids->ids + head + target,
+            (size_t)(n - head - target) * sizeof *ids->ids);
+    ids->n = (size_t)(n - target);
+    out->n_tokens = n - target;
+    out->n_tokens_dropped = target;
+    return true;
+}

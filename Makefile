@@ -75,7 +75,7 @@ help:
 	@echo 'make test [T=room]      build and run the tests (T: only paths that contain it)'
 	@echo 'make debug|asan|tsan    the same program in build/<preset>; `make test PRESET=asan` tests it'
 	@echo 'make fuzz T=gguf        run a fuzz target with clang'"'"'s libFuzzer (FUZZ_SECONDS=60)'
-	@echo 'make soak               the engine simulator for long (SOAK_WORLDS=2000; PRESET=tsan too)'
+	@echo 'make soak               the simulator and the random tests for long (SOAK_WORLDS=2000; PRESET=tsan too)'
 	@echo 'make bench              build and run the kernel benchmarks'
 	@echo 'make fmt | lint         clang-format | layers, headers, banned calls, clang-tidy'
 	@echo 'make metrics            lines per room and the longest functions'
@@ -129,8 +129,9 @@ test: $(WANTED) $(B)/oriel
 
 # The engine's simulator for as long as one likes: SOAK_WORLDS engines of 180 jobs each.
 SOAK_WORLDS ?= 2000
-soak: $(B)/tests/sim/test_engine
-	ORIEL_SIM_WORLDS=$(SOAK_WORLDS) ORIEL_SIM_SEED=$${ORIEL_SIM_SEED:-100000} $<
+soak: $(B)/tests/sim/test_engine $(B)/tests/prop/test_context
+	ORIEL_CONTEXT_CASES=100000 $(B)/tests/prop/test_context
+	ORIEL_SIM_WORLDS=$(SOAK_WORLDS) ORIEL_SIM_SEED=$${ORIEL_SIM_SEED:-100000} $(B)/tests/sim/test_engine
 
 asan tsan debug:
 	$(MAKE) PRESET=$@ all

@@ -33,8 +33,15 @@ chat *chat_new(engine *e, const chat_options *o, error *err) {
         /* DeepSeek's way; the families that write .content check it and then stop at null elsewhere. */
         c->asks_for_null = contains(source, "['content'] is not none");
     }
+    if (c->t) {
+        const engine_config *config = engine_get_config(e);
+        c->cache =
+            tok_cache_new(chat_plan_bytes(config->max_context_tokens, config->n_parallel), err);
+        c->harmony.cache = c->cache;
+    }
     if (o && o->debug_dir) c->debug_dir = str_dup(str_from(o->debug_dir));
-    if ((is_own && !c->template && c->t) || (o && o->debug_dir && !c->debug_dir)) {
+    if ((c->t && !c->cache) || (is_own && !c->template && c->t) ||
+        (o && o->debug_dir && !c->debug_dir)) {
         error_set(err, ERR_NO_MEMORY, NULL, "There is not enough memory for the chat.");
         chat_free(c);
         return NULL;
@@ -45,8 +52,29 @@ chat *chat_new(engine *e, const chat_options *o, error *err) {
 void chat_free(chat *c) {
     if (!c) return;
     jinja_free(c->template);
+    tok_cache_free(c->cache);
     free(c->debug_dir);
     free(c);
+}
+
+/* Room in each half of the cache for the conversations of all slots and one more: about four bytes of
+ * text and four of id a token, and a header a stretch. */
+size_t chat_plan_bytes(int64_t max_context_tokens, int n_parallel) {
+    const size_t least = 256 * 1024, most = 16 * 1024 * 1024, per_token = 10;
+    size_t n = (size_t)(max_context_tokens > 0 ? max_context_tokens : 0);
+    if (n > most || n_parallel > 1024) return most;
+    n *= 2 * per_token * ((size_t)n_parallel + 1);
+    return n < least ? least : n > most ? most : n;
+}
+
+chat_stats chat_get_stats(const chat *c) {
+    chat *m = (chat *)(uintptr_t)c; /* C17's atomic_load takes no pointer to const */
+    chat_stats s = {.n_cut = atomic_load(&m->counters.n_cut),
+                    .n_turns_dropped = atomic_load(&m->counters.n_turns_dropped),
+                    .n_tokens_dropped = atomic_load(&m->counters.n_tokens_dropped),
+                    .n_refused = atomic_load(&m->counters.n_refused)};
+    if (c->cache) s.tokenizing = tok_cache_get_stats(c->cache);
+    return s;
 }
 
 engine *chat_get_engine(const chat *c) {
@@ -192,6 +220,7 @@ static bool render_template(const chat *c, const chat_input *in, tok_ids *ids, b
             .parse_special = true,
             .trusted = out.trusted ? out.trusted : &(tok_span){0, 0},
             .n_trusted = out.n_trusted,
+            .cache = c->cache,
         };
         ok = tok_encode(c->t, buf_str(&out.text), how, ids, err);
     }

@@ -19,9 +19,20 @@ struct chat {
     const parser_tags *tags; /* reasoning in the template's family, or NULL */
     bool knows_developer;    /* the template speaks of that role … */
     bool asks_for_null;      /* … and tests content for being none */
+    tok_cache *cache;        /* NULL without a vocabulary */
+    struct {
+        atomic_ullong n_cut, n_turns_dropped, n_tokens_dropped, n_refused;
+    } counters; /* as chat_stats */
     char *debug_dir;
     atomic_int debug_number; /* a number known to be taken: where to look for the next */
 };
+
+/* ── A prompt within the request's rules ── (turn_prompt.c)
+ * Fill ids (and text, which may be NULL); what had to be left out is in *out, the counters and the log. */
+bool turn_prompt_chat(chat *c, const turn_request *r, tok_ids *ids, buf *text, context_result *out,
+                      error *err);
+/* ids is the whole raw prompt. */
+bool turn_prompt_raw(chat *c, const turn_request *r, tok_ids *ids, context_result *out, error *err);
 
 /* ── --debug DIR ──
  * NNNN-prompt.txt at the start, -ids.json, -raw.txt and -parse.json at the end; NNNN counts up from

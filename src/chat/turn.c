@@ -21,6 +21,7 @@ struct turn {
     parser *parser; /* NULL without a vocabulary: tokens only */
     stop stops;
     tok_ids prompt, tokens;
+    context_result context;
     sample_result sample; /* of the token event */
     turn_event first;     /* PROMPT_TOKEN or TOKEN, before the events it leads to */
     bool has_first;
@@ -73,17 +74,21 @@ static bool opens_reasoning(const parser_tags *tags, str prompt) {
 static bool make_prompt(turn *t, const turn_request *r, buf *text, error *err) {
     chat *c = t->c;
     if (r->chat)
-        return chat_render(c, r->chat, &t->prompt, t->is_debug || c->tags ? text : NULL, err);
+        return turn_prompt_chat(c, r, &t->prompt, t->is_debug || c->tags ? text : NULL, &t->context,
+                                err);
     if (r->has_text) {
         tok_encode_opts how = {.add_bos = tok_adds_bos(c->t), .parse_special = true};
         if (!tok_encode(c->t, r->text, how, &t->prompt, err)) return false;
-        if (t->is_debug) buf_append_str(text, r->text);
     } else {
         tok_ids_append(&t->prompt, r->ids, r->n_ids);
-        if (t->is_debug && c->t) tok_decode(c->t, r->ids, r->n_ids, (tok_decode_opts){0}, text);
     }
     if (!t->prompt.failed && t->prompt.n == 0)
         return error_set(err, ERR_INVALID_VALUE, "prompt", "The prompt is empty.");
+    if (!t->prompt.failed && !turn_prompt_raw(c, r, &t->prompt, &t->context, err)) return false;
+    if (t->is_debug && r->has_text && !t->context.n_tokens_dropped)
+        buf_append_str(text, r->text);
+    else if (t->is_debug && c->t)
+        tok_decode(c->t, t->prompt.ids, t->prompt.n, (tok_decode_opts){0}, text);
     return !(t->prompt.failed || text->failed) || is_out_of_memory(err);
 }
 
@@ -152,6 +157,10 @@ turn *turn_start(chat *c, const turn_request *r, error *err) {
     if (ok) return t;
     turn_free(t);
     return NULL;
+}
+
+const context_result *turn_get_context(const turn *t) {
+    return &t->context;
 }
 
 const int32_t *turn_prompt_ids(const turn *t, size_t *n) {

@@ -11,6 +11,7 @@
 #define CHAT_TURN_H
 
 #include "chat/chat.h"
+#include "chat/context.h"
 #include "engine/engine.h"
 
 typedef struct chat chat; /* a loaded model's way of talking */
@@ -31,6 +32,19 @@ engine *chat_get_engine(const chat *c);
 bool chat_is_harmony(const chat *c);
 bool chat_can_chat(const chat *c);
 
+/* Since chat_new. Any thread. */
+typedef struct chat_stats {
+    uint64_t n_cut; /* prompts that lost something to the rules … */
+    uint64_t n_turns_dropped, n_tokens_dropped;
+    uint64_t n_refused; /* … and those that were too long */
+    tok_cache_stats
+        tokenizing; /* bytes of prompts that were encoded, and that were known from before */
+} chat_stats;
+chat_stats chat_get_stats(const chat *c);
+
+/* What a chat takes from memory for itself, for an engine of this size: encoded text it remembers. */
+size_t chat_plan_bytes(int64_t max_context_tokens, int n_parallel);
+
 /* Messages → prompt ids, as a turn would send them. text (may be NULL) gets the readable form. */
 bool chat_render(const chat *c, const chat_input *in, tok_ids *ids, buf *text, error *err);
 
@@ -44,6 +58,7 @@ typedef struct turn_request {
     str text; /* raw text; BOS as the file asks; special tokens parsed */
     bool has_text;
 
+    context_rules context; /* how long the prompt may be, and what goes when it is not */
     sample_params sampling;
     /* −1: what is left of max_context_tokens where max_kv_size holds all of it; no limit where the
      * window is narrower and slides. */
@@ -107,6 +122,8 @@ typedef struct turn_event {
  * this returned. Counts and ids end with the token that ended the turn: what the engine sampled
  * beyond a stop string is not seen. */
 turn *turn_start(chat *c, const turn_request *r, error *err);
+/* What the rules left out; valid from turn_start on. */
+const context_result *turn_get_context(const turn *t);
 /* The prompt as sent; valid from turn_start on. */
 const int32_t *turn_prompt_ids(const turn *t, size_t *n);
 /* Generated so far (up to and including the token that ended it). Valid after TURN_END. */

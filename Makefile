@@ -110,6 +110,14 @@ $(B)/src/hub/builtin.o: $(HOUSE_MODEL)
 $(B)/src/hub/builtin.o: ISA := -DORIEL_BUILTIN='"$(abspath $(HOUSE_MODEL))"'
 endif
 
+# The commit goes into measurements. It changes this one file, and only when it changed.
+COMMIT := $(shell git describe --always --dirty=+ --exclude='*' 2>/dev/null)
+ifneq ($(COMMIT),)
+$(shell mkdir -p $(B) && { [ "$$(cat $(B)/commit 2>/dev/null)" = '$(COMMIT)' ] || echo '$(COMMIT)' >$(B)/commit; })
+$(B)/src/cli/probe.o: $(B)/commit
+$(B)/src/cli/probe.o: ISA := -DORIEL_COMMIT='"$(COMMIT)"'
+endif
+
 # ── tests ────────────────────────────────────────────────────────────────
 $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(B)/tests/lib/fuzz_replay.o $(B)/liboriel.a
 	@echo '  LD $@'

@@ -15,6 +15,7 @@
 
 typedef int cli_command(int argc, char **argv);
 cli_command cmd_generate, cmd_chat, cmd_score, cmd_tokenize, cmd_inspect, cmd_bench, cmd_serve;
+cli_command cmd_bench_window, cmd_bench_notes;
 
 /* Prints the error as one sentence on stderr; returns the exit status it asks for. */
 int cli_fail(const error *err);

@@ -1,4 +1,5 @@
-/* oriel bench speed: prefill and decode tokens per second at growing context. */
+/* oriel bench: which benchmark; and oriel bench speed, prefill and decode tokens per second at growing
+ * context. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -138,7 +139,7 @@ static void print_json(const session *s, const point *points, int n, error *err)
     cli_write(&b, err);
 }
 
-int cmd_bench(int argc, char **argv) {
+static int bench_speed(int argc, char **argv) {
     config c;
     int status;
     if (!cli_begin(
@@ -151,9 +152,9 @@ int cmd_bench(int argc, char **argv) {
     int64_t frontiers[MAX_FRONTIERS];
     point points[MAX_FRONTIERS];
     int n = 0;
-    if (c.n_args != 1 || strcmp(c.args[0], "speed") != 0) {
-        error_set(&err, ERR_USAGE, NULL,
-                  "oriel bench knows one benchmark so far: oriel bench speed.");
+    if (c.n_args != 1) {
+        error_set(&err, ERR_USAGE, NULL, "oriel bench speed takes options only, not '%.60s'.",
+                  c.args[1]);
         goto done;
     }
     char standard[64];
@@ -195,4 +196,41 @@ done:
     session_close(&s);
     config_deinit(&c);
     return status;
+}
+
+static const struct {
+    const char *name;
+    cli_command *run;
+    const char *help;
+} benches[] = {
+    {"speed", bench_speed, "prefill and decode tokens per second at growing context"},
+    {"window", cmd_bench_window, "do speed and memory stay flat past the window?"},
+    {"notes", cmd_bench_notes, "the same, appended to a notebook"},
+};
+enum { N_BENCHES = sizeof benches / sizeof benches[0] };
+
+int cmd_bench(int argc, char **argv) {
+    const char *name = argc > 2 ? argv[2] : "";
+    for (int i = 0; i < N_BENCHES; i++)
+        if (strcmp(name, benches[i].name) == 0) return benches[i].run(argc, argv);
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+        puts("usage: oriel bench NAME [options]\n");
+        for (int i = 0; i < N_BENCHES; i++)
+            printf("  %-10s %s\n", benches[i].name, benches[i].help);
+        puts("\noriel bench NAME --help lists a benchmark's options.");
+        return 0;
+    }
+    error err = {0};
+    buf names = {0};
+    for (int i = 0; i < N_BENCHES; i++)
+        buf_printf(&names, "%s%s",
+                   i == 0              ? ""
+                   : i + 1 < N_BENCHES ? ", "
+                                       : " and ",
+                   benches[i].name);
+    error_set(&err, ERR_USAGE, NULL,
+              "oriel bench knows these benchmarks: %s; as in: oriel bench speed.",
+              names.ptr ? names.ptr : "");
+    buf_deinit(&names);
+    return cli_fail(&err);
 }

@@ -13,7 +13,7 @@ static const struct {
     {"score", cmd_score, "log-probabilities and perplexity of a text"},
     {"tokenize", cmd_tokenize, "text to token ids and back"},
     {"inspect", cmd_inspect, "what is in a model file"},
-    {"bench", cmd_bench, "tokens per second at growing context"},
+    {"bench", cmd_bench, "speed, and whether the window keeps it flat"},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 

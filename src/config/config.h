@@ -24,6 +24,7 @@ enum {
     CONFIG_INSPECT = 1 << 4,
     CONFIG_BENCH = 1 << 5,
     CONFIG_SERVE = 1 << 6,
+    CONFIG_BENCH_WINDOW = 1 << 10,
 };
 
 typedef struct config {
@@ -57,6 +58,10 @@ typedef struct config {
     /* bench */
     int64_t prompt_tokens, generate_tokens, repeat;
     const char *frontiers;
+    /* bench window */
+    const char *window_sizes, *svg, *notes;
+    int64_t tokens, turns, turn_tokens, pairs;
+    bool counters;
 
     bool help, version;
     const char **args; /* what is not an option */

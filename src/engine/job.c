@@ -56,6 +56,8 @@ engine_job *job_new(const engine_request *r, kv_seq *seq, kv_window window, uint
     memcpy(p + prompt, r->prompt, r->n_prompt * sizeof *r->prompt);
     j->request.prompt = j->ids = (int32_t *)(p + prompt);
     j->n_kept = (int64_t)n_kept;
+    /* Touched now: a long answer's memory does not grow while it is written. */
+    memset(j->ids + r->n_prompt, 0, n_kept * sizeof *j->ids);
     if (r->n_stop_ids) memcpy(p + stops, r->stop_ids, r->n_stop_ids * sizeof *r->stop_ids);
     j->request.stop_ids = (const int32_t *)(p + stops);
     if (r->sampling.n_bias)

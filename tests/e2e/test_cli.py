@@ -47,7 +47,7 @@ def wrong_command_lines_are_sentences():
     one_sentence(run("generate", "--raw", "--prompt-ids", "99999999", check=False), status=2)
     one_sentence(run("score", "--file", "/no/such.txt", check=False), "/no/such.txt", status=2)
     one_sentence(run("tokenize", "--decode", "x", check=False), "not a token id", status=2)
-    one_sentence(run("bench", "sleep", check=False), "bench speed", status=2)
+    one_sentence(run("bench", "sleep", check=False), "window", "bench speed", status=2)
     assert run(check=False).returncode == 2
 
 

@@ -1,8 +1,9 @@
 /* POST /v1/chat/completions */
+#include "api/chat_request.h"
+
 #include <stdio.h>
 
 #include "api/messages.h"
-#include "api/serve.h"
 
 typedef struct chat_params {
     gen_params gen; /* first: the shared decoders write here */
@@ -227,6 +228,8 @@ static const field fields[] = {
     {.name = "moderation", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
 };
 
+const field_table chat_completions_fields = {fields, sizeof fields / sizeof fields[0]};
+
 /* auto and none work; forcing a call needs guided decoding. */
 static bool check_tool_choice(const chat_params *p, chat_tool_choice *out, error *err) {
     *out = CHAT_TOOLS_AUTO;
@@ -271,20 +274,55 @@ static bool check_tool_choice(const chat_params *p, chat_tool_choice *out, error
         "A 'tool_choice' that forces a call is not implemented yet; 'auto' and 'none' work.");
 }
 
-/* ── the running request ── */
+/* ── decoding ── */
 
-typedef struct job {
-    api *a;
+struct chat_request {
     chat_params p;
     chat_input in;
-    choices *set;
-    api_id id;
-    int64_t created;
-    bool roles_sent;
-} job;
+};
 
-static void make_turn(void *ctx, size_t i, turn_request *q) {
-    job *k = ctx;
+static bool decode(api *a, arena *mem, json_t *body, chat_request *k, error *err) {
+    k->p = (chat_params){.gen = gen_defaults(a), .effort = -1, .parallel_tool_calls = true};
+    field_ctx ctx = {.mem = mem};
+    if (!fields_decode(&ctx, body, fields, sizeof fields / sizeof fields[0], "", &k->p, err))
+        return false;
+    if (!api_check_model(a, k->p.gen.model, err)) return false;
+    if (k->p.has_top && !k->p.logprobs)
+        return error_set(err, ERR_INVALID_VALUE, "top_logprobs",
+                         "'top_logprobs' needs 'logprobs' to be true.");
+    if (!gen_finish(a, &k->p.gen, err)) return false;
+    k->in = (chat_input){.messages = k->p.messages,
+                         .n_messages = k->p.n_messages,
+                         .tools = k->p.tools,
+                         .n_tools = k->p.n_tools,
+                         .now = api_now(),
+                         .template_args = k->p.template_args};
+    if (!check_tool_choice(&k->p, &k->in.tool_choice, err)) return false;
+    if (k->p.effort >= 0)
+        k->in.reasoning_effort = str_from(effort_of[k->p.effort]);
+    else if (a->o.reasoning_effort)
+        k->in.reasoning_effort = str_from(a->o.reasoning_effort);
+    return true;
+}
+
+chat_request *chat_request_decode(api *a, arena *mem, json_t *body, error *err) {
+    chat_request *k = arena_alloc(mem, sizeof *k);
+    if (!k) {
+        error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
+        return NULL;
+    }
+    return decode(a, mem, body, k, err) ? k : NULL;
+}
+
+const gen_params *chat_request_gen(const chat_request *k) {
+    return &k->p.gen;
+}
+const chat_input *chat_request_input(const chat_request *k) {
+    return &k->in;
+}
+
+void chat_request_make_turn(void *ctx, size_t i, turn_request *q) {
+    chat_request *k = ctx;
     const gen_params *g = &k->p.gen;
     q->chat = &k->in;
     q->sampling = g->sampling;
@@ -297,11 +335,22 @@ static void make_turn(void *ctx, size_t i, turn_request *q) {
     q->max_kv_size = g->max_kv_size;
 }
 
+/* ── the running request ── */
+
+typedef struct job {
+    api *a;
+    chat_request *q;
+    choices *set;
+    api_id id;
+    int64_t created;
+    bool roles_sent;
+} job;
+
 static void put_head(json_out *j, const job *k, const char *object) {
     json_kv_cstr(j, "id", k->id.text);
     json_kv_cstr(j, "object", object);
     json_kv_int(j, "created", k->created);
-    json_kv_str(j, "model", k->p.gen.model);
+    json_kv_str(j, "model", k->q->p.gen.model);
     json_kv_cstr(j, "service_tier", "default");
     json_kv_cstr(j, "system_fingerprint", k->a->fingerprint);
 }
@@ -363,7 +412,7 @@ static bool step(http_req *r, void *ctx) {
         json_key(&j, "message");
         put_message(&j, c);
         json_key(&j, "logprobs");
-        if (k->p.logprobs)
+        if (k->q->p.logprobs)
             api_put_logprobs(&j, k->a, c, 0, c->n_tokens);
         else
             json_put_null(&j);
@@ -398,7 +447,7 @@ static json_out begin_chunk(const job *k, buf *out, size_t index) {
 static void end_chunk(const job *k, json_out *j, choice *c, const char *finish) {
     json_end_obj(j);
     json_key(j, "logprobs");
-    if (k->p.logprobs && c->n_tokens) {
+    if (k->q->p.logprobs && c->n_tokens) {
         api_put_logprobs(j, k->a, c, 0, c->n_tokens);
         choice_drop_tokens(c);
     } else
@@ -406,7 +455,7 @@ static void end_chunk(const job *k, json_out *j, choice *c, const char *finish) 
     json_kv_cstr(j, "finish_reason", finish);
     json_end_obj(j);
     json_end_arr(j);
-    if (k->p.gen.include_usage) json_kv_null(j, "usage");
+    if (k->q->p.gen.include_usage) json_kv_null(j, "usage");
     json_end_obj(j);
     sse_end(j->b);
 }
@@ -475,7 +524,7 @@ static http_pull_result pull(http_req *r, void *ctx, buf *out) {
         k->roles_sent = true;
         return HTTP_MORE;
     }
-    choices_sink sink = {put_event, put_chunk_head, k->p.gen.include_usage, k->set->n};
+    choices_sink sink = {put_event, put_chunk_head, k->q->p.gen.include_usage, k->set->n};
     return choices_pull(k->set, &sink, k, out);
 }
 
@@ -483,31 +532,12 @@ static http_pull_result pull(http_req *r, void *ctx, buf *out) {
 
 static bool start(api *a, http_req *r, job *k, error *err) {
     json_t *body = api_parse_body(r, err);
-    if (!body) return false;
+    if (!body || !(k->q = chat_request_decode(a, http_arena(r), body, err))) return false;
     k->a = a;
-    k->p = (chat_params){.gen = gen_defaults(a), .effort = -1, .parallel_tool_calls = true};
-    field_ctx ctx = {.mem = http_arena(r)};
-    if (!fields_decode(&ctx, body, fields, sizeof fields / sizeof fields[0], "", &k->p, err))
-        return false;
-    if (!api_check_model(a, k->p.gen.model, err)) return false;
-    if (k->p.has_top && !k->p.logprobs)
-        return error_set(err, ERR_INVALID_VALUE, "top_logprobs",
-                         "'top_logprobs' needs 'logprobs' to be true.");
-    if (!gen_finish(a, &k->p.gen, err)) return false;
-    k->in = (chat_input){.messages = k->p.messages,
-                         .n_messages = k->p.n_messages,
-                         .tools = k->p.tools,
-                         .n_tools = k->p.n_tools,
-                         .now = api_now(),
-                         .template_args = k->p.template_args};
-    if (!check_tool_choice(&k->p, &k->in.tool_choice, err)) return false;
-    if (k->p.effort >= 0)
-        k->in.reasoning_effort = str_from(effort_of[k->p.effort]);
-    else if (a->o.reasoning_effort)
-        k->in.reasoning_effort = str_from(a->o.reasoning_effort);
     k->id = api_make_id("chatcmpl-");
     k->created = api_now();
-    k->set = choices_start(a, r, (size_t)k->p.gen.n, k->p.logprobs, make_turn, k, err);
+    k->set = choices_start(a, r, (size_t)k->q->p.gen.n, k->q->p.logprobs, chat_request_make_turn,
+                           k->q, err);
     if (k->set) return true;
     if (err->code == ERR_CONTEXT_LENGTH || err->code == ERR_TEMPLATE)
         snprintf(err->param, sizeof err->param, "messages");
@@ -524,7 +554,7 @@ void route_chat_completions(api *a, http_req *r, str arg) {
         start(a, r, k, &err);
     if (error_is_set(&err))
         http_reply_error(r, &err);
-    else if (k->p.gen.stream)
+    else if (k->q->p.gen.stream)
         http_reply_stream(r, "text/event-stream", pull, k);
     else
         http_reply_later(r, step, k);

@@ -131,6 +131,8 @@ static const field fields[] = {
     {.name = "suffix", .kind = FIELD_CUSTOM, .decode = decode_suffix, .doc = "501"},
 };
 
+const field_table completions_fields = {fields, sizeof fields / sizeof fields[0]};
+
 /* ── the running request ── */
 
 typedef struct job {

@@ -38,6 +38,13 @@ typedef struct field {
     const char *doc;           /* one line for docs/API.md: what it does here */
 } field;
 
+/* A route's fields, for docs/API.md. */
+typedef struct field_table {
+    const field *fields;
+    size_t n;
+} field_table;
+extern const field_table chat_completions_fields, completions_fields;
+
 bool fields_decode(const field_ctx *c, json_t *object, const field *table, size_t n,
                    const char *path, void *out, error *err);
 

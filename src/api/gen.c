@@ -176,8 +176,8 @@ uint64_t gen_seed(const gen_params *p, size_t i) {
 
 /* ── choices ── */
 
-static void choices_free(void *v) {
-    choices *c = v;
+void choices_free(choices *c) {
+    if (!c) return;
     for (size_t i = 0; i < c->n; i++) {
         choice *k = &c->items[i];
         turn_free(k->t);
@@ -195,13 +195,9 @@ static void choices_free(void *v) {
     free(c);
 }
 
-static void wake(void *r) {
-    http_wake(r);
-}
-
-choices *choices_start(api *a, http_req *r, size_t n, bool keep_tokens,
-                       void (*make)(void *ctx, size_t i, turn_request *out), void *ctx,
-                       error *err) {
+choices *choices_new(api *a, size_t n, bool keep_tokens,
+                     void (*make)(void *ctx, size_t i, turn_request *out), void *ctx,
+                     void (*wake)(void *), void *wake_ctx, error *err) {
     choices *c = calloc(1, sizeof *c);
     if (c) c->items = calloc(n, sizeof *c->items);
     if (!c || !c->items) {
@@ -209,10 +205,9 @@ choices *choices_start(api *a, http_req *r, size_t n, bool keep_tokens,
         error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
         return NULL;
     }
-    c->r = r;
     c->keep_tokens = keep_tokens;
     for (; c->n < n; c->n++) {
-        turn_request q = {.wake = wake, .wake_ctx = r, .score_prompt = -1};
+        turn_request q = {.wake = wake, .wake_ctx = wake_ctx, .score_prompt = -1};
         make(ctx, c->n, &q);
         c->items[c->n].index = c->n;
         c->items[c->n].t = turn_start(a->chat, &q, err);
@@ -221,7 +216,21 @@ choices *choices_start(api *a, http_req *r, size_t n, bool keep_tokens,
             return NULL;
         }
     }
-    http_own(r, c, choices_free);
+    return c;
+}
+
+static void wake_request(void *r) {
+    http_wake(r);
+}
+static void free_choices(void *c) {
+    choices_free(c);
+}
+
+choices *choices_start(api *a, http_req *r, size_t n, bool keep_tokens,
+                       void (*make)(void *ctx, size_t i, turn_request *out), void *ctx,
+                       error *err) {
+    choices *c = choices_new(a, n, keep_tokens, make, ctx, wake_request, r, err);
+    if (c) http_own(r, c, free_choices);
     return c;
 }
 

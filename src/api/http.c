@@ -65,6 +65,10 @@ struct http_req {
     atomic_bool gone;
     atomic_bool ping;
     _Atomic int64_t waiting_since; /* a stream's: since when it has nothing to send; 0 = it has */
+    /* a request from inside: no connection */
+    void (*local_wake)(void *ctx);
+    void *local_ctx;
+    int local_status;
 };
 
 /* What a connection is allowed to take its time for. */
@@ -118,10 +122,12 @@ bool http_is_gone(const http_req *r) {
 }
 
 const char *http_header(const http_req *r, const char *name) {
+    if (!r->mhd) return NULL;
     return MHD_lookup_connection_value(r->mhd, MHD_HEADER_KIND, name);
 }
 
 const char *http_query(const http_req *r, const char *name) {
+    if (!r->mhd) return NULL;
     return MHD_lookup_connection_value(r->mhd, MHD_GET_ARGUMENT_KIND, name);
 }
 
@@ -178,7 +184,14 @@ static void req_free(http_req *r) {
 }
 
 void http_wake(http_req *r) {
-    if (atomic_exchange(&r->state, WOKEN) == SUSPENDED) MHD_resume_connection(r->mhd);
+    /* Once WOKEN is written the other side may go on and end: what is needed is read before. */
+    void (*wake)(void *) = r->local_wake;
+    void *ctx = r->local_ctx;
+    if (atomic_exchange(&r->state, WOKEN) != SUSPENDED) return;
+    if (wake)
+        wake(ctx);
+    else
+        MHD_resume_connection(r->mhd);
 }
 
 /* Parks the connection until http_wake. A wake that came since the last look resumes it at once. */
@@ -220,6 +233,13 @@ void http_reply(http_req *r, int status, const char *type, buf *body) {
         return;
     }
     r->finished = true;
+    if (!r->mhd) {
+        buf_deinit(&r->out);
+        r->out = (buf){.ptr = bytes, .len = len, .cap = len};
+        r->local_status = status;
+        r->replied = r->pull_done = true;
+        return;
+    }
     struct MHD_Response *resp = MHD_create_response_from_buffer(len, bytes, MHD_RESPMEM_MUST_FREE);
     if (!resp) free(bytes);
     finish_response(r, status, resp, type);
@@ -274,6 +294,11 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *to, size_t max) {
 void http_reply_stream(http_req *r, const char *type, http_pull_fn *pull, void *ctx) {
     r->pull = pull;
     r->ctx = ctx;
+    if (!r->mhd) {
+        r->local_status = 200;
+        r->replied = true;
+        return;
+    }
     r->out.max = HTTP_STREAM_CAP * 16; /* one event may be large; pulls stop at PULL_TARGET */
     http_add_header(r, "Cache-Control", "no-cache");
     http_add_header(r, "X-Accel-Buffering", "no");
@@ -285,6 +310,55 @@ void http_reply_stream(http_req *r, const char *type, http_pull_fn *pull, void *
 void http_reply_later(http_req *r, http_step_fn *step, void *ctx) {
     r->step = step;
     r->ctx = ctx;
+}
+
+/* ── requests from inside ── */
+
+http_req *http_local_open(http_server *s, const char *method, const char *path, str body,
+                          void (*wake)(void *ctx), void *ctx) {
+    http_req *r = req_new(s, NULL, NULL, method, path);
+    if (!r) return NULL;
+    r->local_wake = wake;
+    r->local_ctx = ctx;
+    r->admitted = r->complete = true;
+    buf_append_str(&r->body, body);
+    if (!r->body.ptr) buf_reserve(&r->body, 0);
+    if (r->body.failed) {
+        req_free(r);
+        return NULL;
+    }
+    s->app.handle(s->app.ctx, r);
+    return r;
+}
+
+bool http_local_poll(http_req *r, int *status, str *body) {
+    for (;;) {
+        unpark(r);
+        if (!r->replied && !(r->step && r->step(r, r->ctx))) {
+            if (!r->step) { /* a handler that neither replied nor waits could not get memory */
+                *status = 503;
+                *body = (str){0};
+                return true;
+            }
+        } else if (!r->pull_done && r->pull) {
+            http_pull_result got;
+            while ((got = r->pull(r, r->ctx, &r->out)) == HTTP_MORE) continue;
+            r->pull_done = got != HTTP_WAIT;
+        }
+        if (r->replied && (r->pull_done || !r->pull)) {
+            *status = r->out.failed ? 503 : r->local_status;
+            *body = buf_str(&r->out);
+            return true;
+        }
+        int expected = RUNNING;
+        if (atomic_compare_exchange_strong(&r->state, &expected, SUSPENDED)) return false;
+    }
+}
+
+void http_local_close(http_req *r) {
+    if (!r) return;
+    atomic_store(&r->gone, true);
+    req_free(r);
 }
 
 /* ── request bodies ── */

@@ -89,6 +89,20 @@ void http_reply_later(http_req *r, http_step_fn *step, void *ctx);
 /* There is something to do for this request. Any thread, while the request lives. */
 void http_wake(http_req *r);
 
+/* ── A request from inside ──
+ * The same handlers without a socket: what a batch line runs. It is not admitted (no key, no Host) and
+ * has no headers and no query. Handlers, steps and pulls run on the thread that opens and polls it. */
+
+/* Runs the handler. wake: as http_wake, it comes from any thread and must not block; poll again then.
+ * NULL: no memory. */
+http_req *http_local_open(http_server *s, const char *method, const char *path, str body,
+                          void (*wake)(void *ctx), void *ctx);
+/* True once the whole answer is here; *body (the request's, until it is closed) may be an event
+ * stream. */
+bool http_local_poll(http_req *r, int *status, str *body);
+/* Also before it is answered: its work is cancelled. */
+void http_local_close(http_req *r);
+
 /* For /metrics. */
 typedef struct http_stats {
     uint64_t n_requests, n_aborted, n_timed_out;

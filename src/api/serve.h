@@ -199,7 +199,6 @@ typedef struct choice {
 } choice;
 
 typedef struct choices {
-    http_req *r;
     choice *items;
     size_t n;
     bool keep_tokens;
@@ -209,6 +208,11 @@ typedef struct choices {
  * the HTTP request. */
 choices *choices_start(api *a, http_req *r, size_t n, bool keep_tokens,
                        void (*make)(void *ctx, size_t i, turn_request *out), void *ctx, error *err);
+/* The same for work that outlives its request: the caller owns the set, wake is the turn's. */
+choices *choices_new(api *a, size_t n, bool keep_tokens,
+                     void (*make)(void *ctx, size_t i, turn_request *out), void *ctx,
+                     void (*wake)(void *), void *wake_ctx, error *err);
+void choices_free(choices *c);
 /* Takes the next event of choice i into its record; false when there is none now. */
 bool choice_next(choices *c, size_t i, turn_event *e);
 /* Drains all; true when every choice has ended. */

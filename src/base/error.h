@@ -34,6 +34,8 @@ typedef enum error_code {
     ERR_INVALID_API_KEY,
     ERR_FORBIDDEN,
     ERR_NOT_FOUND,
+    ERR_PREVIOUS_RESPONSE, /* previous_response_id names none */
+    ERR_CONFLICT,          /* not in this object's state */
     ERR_MODEL_NOT_FOUND,
     ERR_UNKNOWN_URL,
     ERR_METHOD,

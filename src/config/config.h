@@ -55,6 +55,8 @@ typedef struct config {
     const char **api_key, **cors_origin, **allow_host;
     size_t n_api_key, n_cors_origin, n_allow_host;
     const char *api_key_file;
+    bool no_store;
+    int64_t store_days;
     /* bench */
     int64_t prompt_tokens, generate_tokens, repeat;
     const char *frontiers;

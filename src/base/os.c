@@ -2,12 +2,14 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 void os_random(void *out, size_t len) {
@@ -78,29 +80,73 @@ static uint64_t line_field(const char *path, const char *key) {
     return value;
 }
 
-uint64_t os_free_memory(void) {
-    uint64_t bytes = line_field("/proc/meminfo", "MemAvailable") * 1024;
-    static const struct {
-        const char *max, *now, *stat, *active, *inactive;
-    } groups[] = {
-        {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat",
-         "active_file", "inactive_file"},
-        {"/sys/fs/cgroup/memory/memory.limit_in_bytes",
-         "/sys/fs/cgroup/memory/memory.usage_in_bytes", "/sys/fs/cgroup/memory/memory.stat",
-         "total_active_file", "total_inactive_file"},
-    };
-    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) {
-        uint64_t max, now;
-        if (!read_u64(groups[i].max, &max) || !read_u64(groups[i].now, &now)) continue;
-        /* Page cache is charged to the group but given back on demand: a model file that was read
-         * once must not count as memory in use. */
-        uint64_t cache = line_field(groups[i].stat, groups[i].active) +
-                         line_field(groups[i].stat, groups[i].inactive);
-        now -= cache < now ? cache : now;
-        uint64_t left = max > now ? max - now : 0;
-        if (left < bytes) bytes = left;
+/* What one cgroup's directory leaves of `bytes`. */
+typedef struct group_files {
+    const char *max, *now, *active, *inactive;
+} group_files;
+static const group_files group_v1 = {"memory.limit_in_bytes", "memory.usage_in_bytes",
+                                     "total_active_file", "total_inactive_file"};
+static const group_files group_v2 = {"memory.max", "memory.current", "active_file",
+                                     "inactive_file"};
+
+static uint64_t group_left(const char *dir, const group_files *g, uint64_t bytes) {
+    char path[4096 + 64];
+    uint64_t max, now;
+    snprintf(path, sizeof path, "%s/%s", dir, g->max);
+    if (!read_u64(path, &max)) return bytes; /* also v2's "max" */
+    snprintf(path, sizeof path, "%s/%s", dir, g->now);
+    if (!read_u64(path, &now)) return bytes;
+    /* Page cache is charged to the group but given back on demand: a model file that was read
+     * once must not count as memory in use. */
+    snprintf(path, sizeof path, "%s/memory.stat", dir);
+    uint64_t cache = line_field(path, g->active) + line_field(path, g->inactive);
+    now -= cache < now ? cache : now;
+    uint64_t left = max > now ? max - now : 0;
+    return left < bytes ? left : bytes;
+}
+
+/* Every group from `path` up to the mount's root: each of them limits. In a container the mount often
+ * shows our own group as its root, whatever `path` says: then the longer ones are not there. */
+static uint64_t groups_left(const char *mount, const char *path, const group_files *g,
+                            uint64_t bytes) {
+    char dir[4096];
+    int n = snprintf(dir, sizeof dir, "%s%s", mount, path);
+    if (n < 0 || (size_t)n >= sizeof dir) return bytes;
+    for (size_t root = strlen(mount);;) {
+        bytes = group_left(dir, g, bytes);
+        char *slash = strrchr(dir + root, '/');
+        if (!slash) return bytes;
+        *slash = 0;
     }
+}
+
+uint64_t os_free_memory_at(const char *root) {
+    char path[1024], line[4096];
+    snprintf(path, sizeof path, "%s/proc/meminfo", root);
+    uint64_t bytes = line_field(path, "MemAvailable") * 1024;
+    snprintf(path, sizeof path, "%s/proc/self/cgroup", root);
+    FILE *f = fopen(path, "re");
+    if (!f) return bytes;
+    while (fgets(line, sizeof line, f)) { /* "4:memory:/a/b", of v2 "0::/a/b" */
+        line[strcspn(line, "\n")] = 0;
+        char *controllers = strchr(line, ':'), *group = controllers;
+        if (controllers) group = strchr(++controllers, ':');
+        if (!group) continue;
+        *group++ = 0;
+        if (*controllers == 0) {
+            snprintf(path, sizeof path, "%s/sys/fs/cgroup", root);
+            bytes = groups_left(path, group, &group_v2, bytes);
+        } else if (strcmp(controllers, "memory") == 0) {
+            snprintf(path, sizeof path, "%s/sys/fs/cgroup/memory", root);
+            bytes = groups_left(path, group, &group_v1, bytes);
+        }
+    }
+    fclose(f);
     return bytes;
+}
+
+uint64_t os_free_memory(void) {
+    return os_free_memory_at("");
 }
 
 os_memory os_get_memory(void) {
@@ -108,17 +154,53 @@ os_memory os_get_memory(void) {
     return (os_memory){
         .rss = line_field(path, "VmRSS") * 1024,
         .rss_anon = line_field(path, "RssAnon") * 1024,
+        .rss_file = line_field(path, "RssFile") * 1024,
         .rss_peak = line_field(path, "VmHWM") * 1024,
         .locked = line_field(path, "VmLck") * 1024,
     };
 }
 
+void os_trim_heap(void) {
+    malloc_trim(0);
+}
+
 void *os_map(size_t bytes) {
     void *p =
         mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    return p == MAP_FAILED ? NULL : p;
+    if (p == MAP_FAILED) return NULL;
+    madvise(p, bytes, MADV_NOHUGEPAGE);
+    return p;
 }
 
 void os_unmap(void *ptr, size_t bytes) {
     if (ptr) munmap(ptr, bytes ? bytes : 1);
+}
+
+void os_touch(void *ptr, size_t bytes) {
+    if (!ptr || !bytes) return;
+    uintptr_t begin = (uintptr_t)ptr & ~(uintptr_t)(OS_PAGE - 1), end = (uintptr_t)ptr + bytes;
+    if (madvise((void *)begin, end - begin, MADV_POPULATE_WRITE) == 0) return;
+    for (uintptr_t at = (uintptr_t)ptr; at < end; at = (at & ~(uintptr_t)(OS_PAGE - 1)) + OS_PAGE) {
+        volatile char *p = (volatile char *)at; /* kernels before 5.14 */
+        *p = *p;
+    }
+}
+
+bool os_lock(const void *ptr, size_t bytes) {
+    return !ptr || !bytes || mlock(ptr, bytes) == 0;
+}
+
+uint64_t os_lock_limit(void) {
+    struct rlimit limit;
+    char line[64];
+    enum { CAP_IPC_LOCK = 14 };
+    FILE *f = fopen("/proc/self/status", "re");
+    bool may = false;
+    while (f && fgets(line, sizeof line, f))
+        if (strncmp(line, "CapEff:", 7) == 0)
+            may = strtoull(line + 7, NULL, 16) >> CAP_IPC_LOCK & 1;
+    if (f) fclose(f);
+    if (may || getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+        return UINT64_MAX;
+    return limit.rlim_cur;
 }

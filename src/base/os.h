@@ -10,15 +10,29 @@
 void os_random(void *out, size_t len);
 /* Cores this process may run on (affinity mask and cgroup quota respected), at least 1. */
 int os_n_cpus(void);
-/* Bytes that can still be used: the smaller of MemAvailable and the cgroup's headroom (v1 and v2). */
+/* Bytes that can still be used: the smallest of MemAvailable and what every cgroup this process is in
+ * has left, up to the root (v1 and v2). */
 uint64_t os_free_memory(void);
+/* The same below another root, for tests: root/proc/meminfo, root/proc/self/cgroup, root/sys/fs/cgroup. */
+uint64_t os_free_memory_at(const char *root);
 /* Of this process, from /proc/self/status, in bytes; 0 where the kernel does not say. */
 typedef struct os_memory {
-    uint64_t rss, rss_anon, rss_peak, locked;
+    uint64_t rss, rss_anon, rss_file, rss_peak, locked;
 } os_memory;
 os_memory os_get_memory(void);
-/* Page-aligned anonymous memory, zeroed, never NULL-terminated; NULL when there is none. */
+/* Gives freed heap back to the system, so that what is resident is what is used. */
+void os_trim_heap(void);
+
+enum { OS_PAGE = 4096 };
+/* Page-aligned anonymous memory, zeroed; NULL when there is none. Pages come when they are first
+ * written, and are small ones: huge pages were measured and are slower to compute from. */
 void *os_map(size_t bytes);
 void os_unmap(void *ptr, size_t bytes);
+/* Takes every page of memory of one's own, from os_map or malloc, from the system now. */
+void os_touch(void *ptr, size_t bytes);
+/* Keeps pages in memory (read-only mappings too). False: errno says why. */
+bool os_lock(const void *ptr, size_t bytes);
+/* How much this process may lock; UINT64_MAX when nothing limits it. */
+uint64_t os_lock_limit(void);
 
 #endif

@@ -14,7 +14,8 @@
 #include "hub/hub.h"
 
 typedef int cli_command(int argc, char **argv);
-cli_command cmd_generate, cmd_chat, cmd_score, cmd_tokenize, cmd_inspect, cmd_bench, cmd_serve;
+cli_command cmd_generate, cmd_chat, cmd_score, cmd_tokenize, cmd_inspect, cmd_bench, cmd_serve,
+    cmd_plan;
 cli_command cmd_bench_window, cmd_bench_notes;
 
 /* Prints the error as one sentence on stderr; returns the exit status it asks for. */

@@ -13,6 +13,7 @@ static const struct {
     {"score", cmd_score, "log-probabilities and perplexity of a text"},
     {"tokenize", cmd_tokenize, "text to token ids and back"},
     {"inspect", cmd_inspect, "what is in a model file"},
+    {"plan", cmd_plan, "will a model fit, and in which window"},
     {"bench", cmd_bench, "speed, and whether the window keeps it flat"},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };

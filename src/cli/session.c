@@ -68,6 +68,11 @@ engine_config session_engine_config(const config *c, error *err) {
     if (!known)
         error_set(err, ERR_USAGE, "kv-type", "--kv-type is f16, bf16, q8_0 or f32, not '%.40s'.",
                   c->kv_type);
+    static const char *const modes[] = {"auto", "mmap", "read",
+                                        "direct"}; /* as the enum has them */
+    for (size_t i = 0; c->load && i < sizeof modes / sizeof modes[0]; i++)
+        if (strcmp(c->load, modes[i]) == 0) e.load = (model_load_mode)i;
+    e.lock = c->mlock;
     e.n_threads = (int)c->threads;
     e.n_parallel = c->parallel ? (int)c->parallel : 1;
     if (c->command == CONFIG_SERVE) e.n_queue = (int)c->queue;

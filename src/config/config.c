@@ -34,7 +34,7 @@ typedef struct option {
     .offset = offsetof(config, member), .count_offset = offsetof(config, n_##member)
 enum {
     TURN = CONFIG_GENERATE | CONFIG_CHAT,
-    LOADS = TURN | CONFIG_SCORE | CONFIG_BENCH | CONFIG_BENCH_WINDOW | CONFIG_SERVE,
+    LOADS = TURN | CONFIG_SCORE | CONFIG_BENCH | CONFIG_BENCH_WINDOW | CONFIG_SERVE | CONFIG_PLAN,
     ALL = LOADS | CONFIG_TOKENIZE | CONFIG_INSPECT,
 };
 
@@ -109,6 +109,9 @@ static const option options[] = {
      .fallback = "1"},
     {"parallel", INT, AT(parallel), .commands = CONFIG_SERVE | CONFIG_BENCH, .min = 1, .max = 1024,
      .fallback = "4", .arg = "N", .help = "answers generated at once; default 4"},
+    {"parallel", INT, AT(parallel), .commands = CONFIG_PLAN, .min = 1, .max = 1024, .fallback = "1",
+     .arg = "N",
+     .help = "answers generated at once; default 1, as chat and generate do (serve: 4)"},
     {"queue", INT, AT(queue), .commands = CONFIG_SERVE, .min = 0, .max = 1 << 20, .fallback = "512",
      .arg = "N", .help = "requests that may wait; more get 429"},
     {"prompt-tokens", INT, AT(prompt_tokens), .commands = CONFIG_BENCH | CONFIG_BENCH_WINDOW,
@@ -147,6 +150,10 @@ static const option options[] = {
     {"kv-type", TEXT, AT(kv_type), .commands = LOADS, .fallback = "f16", .arg = "TYPE",
      .help = "f16 (default), bf16, q8_0 or f32", .affects_answers = true,
      .values = "f16 bf16 q8_0 f32"},
+    {"load", TEXT, AT(load), .commands = LOADS, .fallback = "auto", .arg = "MODE",
+     .help = "auto, mmap (in place), read or direct (past the page cache)",
+     .values = "auto mmap read direct"},
+    {"mlock", FLAG, AT(mlock), .commands = LOADS, .help = "keep weights and window in memory"},
     {"threads", INT, AT(threads), .commands = LOADS, .min = 0, .max = 1024, .fallback = "0",
      .arg = "N", .help = "default: all cores", .letter = 't'},
     {"chunk", INT, AT(chunk), .commands = LOADS, .min = 1, .max = 65536, .fallback = "512"},

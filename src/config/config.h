@@ -24,6 +24,7 @@ enum {
     CONFIG_INSPECT = 1 << 4,
     CONFIG_BENCH = 1 << 5,
     CONFIG_SERVE = 1 << 6,
+    CONFIG_PLAN = 1 << 7,
     CONFIG_BENCH_WINDOW = 1 << 10,
 };
 
@@ -33,8 +34,8 @@ typedef struct config {
     const char *model; /* NULL = built in */
     const char *data_dir;
     int64_t threads, parallel, ctx, max_kv_size, pinned, chunk, queue;
-    const char *kv_type;
-    bool f32_acts, mmap_rows;
+    const char *kv_type, *load;
+    bool f32_acts, mmap_rows, mlock;
     const char *chat_template; /* file with a Jinja template instead of the model's own */
     /* the turn */
     const char *prompt, *prompt_file, *prompt_ids, *system;

@@ -6,67 +6,47 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/os.h"
 #include "dev/tasks.h"
 
 /* ── Weights ── */
 
-enum { PACK_ROWS = 256 }; /* outputs packed per task */
-
-uint64_t dev_matrix_plan(const dev *d, dtype type, int64_t n_out, int64_t n_in, int n_mats,
-                         bool pack) {
-    if (!pack || !kern_can_pack(d->kern, type)) return 0;
-    return (uint64_t)n_mats * kern_pack_bytes(d->kern, type, n_out, n_in);
+static bool is_packed(const dev *d, dtype type, bool pack) {
+    return pack && kern_can_pack(d->kern, type);
 }
 
-typedef struct pack_job {
-    const kern *kern;
-    const dev_matrix *m;
-    const char *rows;
-    size_t row_bytes;
-    int tasks_per_mat;
-} pack_job;
-
-static void pack_task(void *ctx, int task, int worker) {
-    (void)worker;
-    const pack_job *j = ctx;
-    const kern_matrix *k = &j->m->first;
-    int mat = task / j->tasks_per_mat;
-    int64_t begin = (int64_t)(task % j->tasks_per_mat) * PACK_ROWS;
-    int64_t end = begin + PACK_ROWS < k->n_out ? begin + PACK_ROWS : k->n_out;
-    kern_pack(j->kern, k->type, k->n_out, k->n_in,
-              j->rows + (size_t)((int64_t)mat * k->n_out + begin) * j->row_bytes, begin, end,
-              (char *)j->m->packed + (size_t)mat * j->m->mat_bytes);
+uint64_t dev_matrix_bytes(const dev *d, dtype type, int64_t n_out, int64_t n_in, int n_mats,
+                          bool pack) {
+    uint64_t bytes;
+    if (!dtype_row_bytes(type, (uint64_t)n_in, &bytes)) return 0;
+    if (is_packed(d, type, pack))
+        bytes = kern_pack_bytes(d->kern, type, n_out, n_in);
+    else
+        bytes *= (uint64_t)n_out;
+    return (uint64_t)n_mats * bytes;
 }
 
-bool dev_matrix_load(const dev *d, dev_matrix *m, dtype type, int64_t n_out, int64_t n_in,
-                     int n_mats, const void *rows, bool pack, bool f32, error *err) {
-    uint64_t row_bytes;
-    if (!dtype_row_bytes(type, (uint64_t)n_in, &row_bytes))
-        return error_set(err, ERR_BAD_FILE, NULL, "A row of %lld elements is not whole blocks.",
-                         (long long)n_in);
-    *m = (dev_matrix){.first = {type, KERN_ROWS, n_out, n_in, rows},
-                      .n_mats = n_mats,
-                      .mat_bytes = (size_t)n_out * row_bytes,
-                      .act = f32 ? KERN_ACT_F32 : kern_act_for(type)};
-    uint64_t bytes = dev_matrix_plan(d, type, n_out, n_in, n_mats, pack);
-    if (bytes == 0) return true;
-    m->packed = os_map(bytes);
-    if (!m->packed)
-        return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for %llu bytes of weights.",
-                         (unsigned long long)bytes);
-    m->packed_bytes = bytes;
-    m->mat_bytes = bytes / (size_t)n_mats;
-    m->first.layout = KERN_PACKED;
-    m->first.data = m->packed;
-    pack_job j = {d->kern, m, rows, row_bytes, (int)((n_out + PACK_ROWS - 1) / PACK_ROWS)};
-    pool_run(d->pool, j.tasks_per_mat * n_mats, pack_task, &j);
-    return true;
+dev_matrix dev_matrix_place(const dev *d, dtype type, int64_t n_out, int64_t n_in, int n_mats,
+                            bool pack, bool f32, const void *memory) {
+    bool packed = is_packed(d, type, pack);
+    return (dev_matrix){
+        .first = {type, packed ? KERN_PACKED : KERN_ROWS, n_out, n_in, memory},
+        .n_mats = n_mats,
+        .mat_bytes = dev_matrix_bytes(d, type, n_out, n_in, 1, pack),
+        .act = f32 ? KERN_ACT_F32 : kern_act_for(type),
+    };
 }
 
-void dev_matrix_free(dev_matrix *m) {
-    if (m->packed) os_unmap(m->packed, m->packed_bytes);
-    *m = (dev_matrix){0};
+void dev_matrix_put(const dev *d, const dev_matrix *m, int mat, int64_t row, int64_t n,
+                    const void *rows) {
+    const kern_matrix *k = &m->first;
+    char *to = (char *)k->data + (size_t)mat * m->mat_bytes;
+    if (k->layout == KERN_PACKED) {
+        kern_pack(d->kern, k->type, k->n_out, k->n_in, rows, row, row + n, to);
+        return;
+    }
+    size_t row_bytes = m->mat_bytes / (size_t)k->n_out;
+    to += (size_t)row * row_bytes;
+    if (to != rows) memcpy(to, rows, (size_t)n * row_bytes); /* else they were read into place */
 }
 
 /* ── Rows ── */
@@ -238,9 +218,9 @@ void dev_gated(const dev *d, int64_t n_rows, const dev_acts *x, const dev_matrix
     pool_run(d->pool, (int)((n_out + j.chunk - 1) / j.chunk), gated_task, &j);
 }
 
-size_t dev_scratch_bytes(dev *d, int n_heads, int n_kv_heads, int head_dim) {
+size_t dev_scratch_bytes(dev *d, int n_workers, int n_heads, int n_kv_heads, int head_dim) {
     size_t gated = (size_t)2 * ROW_BLOCK * CHUNK_MAX * sizeof(float);
     size_t attn = attn_scratch_bytes(n_heads, n_kv_heads, head_dim);
     d->worker_bytes = ((gated > attn ? gated : attn) + 4095) / 4096 * 4096;
-    return d->worker_bytes * (size_t)pool_n_threads(d->pool);
+    return d->worker_bytes * (size_t)n_workers;
 }

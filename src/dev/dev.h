@@ -29,20 +29,18 @@ typedef struct dev {
     size_t worker_bytes;
 } dev;
 
-/* Scratch the ops below need for these shapes, all workers together. Sets d->worker_bytes. */
-size_t dev_scratch_bytes(dev *d, int n_heads, int n_kv_heads, int head_dim);
+/* Scratch the ops below need for these shapes, all n_workers together. Sets d->worker_bytes. */
+size_t dev_scratch_bytes(dev *d, int n_workers, int n_heads, int n_kv_heads, int head_dim);
 
 /* ── Weights ── */
 
-/* A weight matrix, or n_mats alike (experts) one after the other. */
+/* A weight matrix, or n_mats alike (experts) one after the other. Its memory is the caller's. */
 typedef struct dev_matrix {
     kern_matrix first;
     int n_mats;
     size_t mat_bytes;  /* from one to the next */
     const float *bias; /* [n_mats][n_out] or NULL; borrowed */
     kern_act_type act; /* what its activations are given as */
-    void *packed;      /* owned, or NULL: rows are borrowed */
-    size_t packed_bytes;
 } dev_matrix;
 
 static inline kern_matrix dev_matrix_at(const dev_matrix *m, int i) {
@@ -50,14 +48,19 @@ static inline kern_matrix dev_matrix_at(const dev_matrix *m, int i) {
     k.data = (const char *)k.data + (size_t)i * m->mat_bytes;
     return k;
 }
-/* Bytes dev_matrix_load will allocate: 0 when the rows stay where they are. */
-uint64_t dev_matrix_plan(const dev *d, dtype type, int64_t n_out, int64_t n_in, int n_mats,
-                         bool pack);
-/* rows: [n_mats][n_out] rows in the file's layout; borrowed when not packed. f32: give it float
+/* Bytes of a matrix with memory of its own: packed where that is wanted and possible, else rows. 0 when
+ * a row of n_in elements is not whole blocks. */
+uint64_t dev_matrix_bytes(const dev *d, dtype type, int64_t n_out, int64_t n_in, int n_mats,
+                          bool pack);
+/* A matrix over `memory`: dev_matrix_bytes, 64-byte aligned, to be filled by dev_matrix_put; or, with
+ * pack false, [n_mats][n_out] rows in the file's layout that are there already. f32: give it float
  * activations whatever it prefers. The bias is left NULL. */
-bool dev_matrix_load(const dev *d, dev_matrix *m, dtype type, int64_t n_out, int64_t n_in,
-                     int n_mats, const void *rows, bool pack, bool f32, error *err);
-void dev_matrix_free(dev_matrix *m);
+dev_matrix dev_matrix_place(const dev *d, dtype type, int64_t n_out, int64_t n_in, int n_mats,
+                            bool pack, bool f32, const void *memory);
+/* Puts n rows in the file's layout where rows [row, row + n) of matrix `mat` belong; row is a multiple
+ * of kern's pack_rows. Any thread, as long as no two put the same rows. */
+void dev_matrix_put(const dev *d, const dev_matrix *m, int mat, int64_t row, int64_t n,
+                    const void *rows);
 
 /* ── Activations ── */
 

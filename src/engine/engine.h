@@ -41,20 +41,42 @@ typedef struct engine_config {
                                that waits, and goes on (from the start, to the same text) when it is
                                read again; 0 = 200 */
     bool f32_acts, no_repack;
+    model_load_mode load; /* default MODEL_LOAD_AUTO */
+    bool lock; /* keep weights, window and scratch in physical memory; ERR_NO_MEMORY says what to do
+                  where the system does not allow it */
     bool (*progress)(void *ctx, uint64_t done, uint64_t total);
     void *progress_ctx;
 } engine_config;
 
 engine_config engine_defaults(void);
 
-/* What will be allocated, in bytes, before anything is. */
+/* What will be allocated, in bytes, before anything is. Loading takes memory from here and nowhere else;
+ * scratch and samplers, and the window when its size was asked for, are taken from the system at
+ * start, so that nothing grows later. */
 typedef struct engine_plan {
-    uint64_t weights, kv, scratch, sampling, fixed, total;
+    uint64_t weights;  /* repacked, and vectors as floats */
+    uint64_t kv;       /* the window of all sequences, with room for a chunk */
+    uint64_t scratch;  /* of the forward pass */
+    uint64_t sampling; /* all samplers */
+    uint64_t fixed;    /* the rest: process + tokenizer + tables, threads and running jobs */
+    uint64_t process; /* of fixed: the program and its libraries, as found when the plan was made */
+    uint64_t tokenizer; /* of fixed */
+    uint64_t loading;   /* the most that is held while loading */
+    uint64_t total;  /* the most that is ever resident: the sum of the first five, or `loading` */
+    uint64_t mapped; /* pages of the model file computed from in place: the system takes and
+                          restores them as it likes, so they are not in total */
+    /* What one sequence more or fewer changes; the sums above hold n_parallel of each. */
+    uint64_t seq_kv, seq_sampling, seq_job;
+    uint64_t waiting_job;       /* each waiting request, on top */
+    model_load_mode load;       /* as chosen: not AUTO */
     int64_t kv_rows;            /* p + W actually used */
     uint64_t kv_row_bytes;      /* of one position in all full layers */
     int64_t max_context_tokens; /* the longest prompt, as settled */
-    uint64_t free_memory;       /* when asked */
+    uint64_t free_memory;       /* when asked, with what this process holds already */
     bool fits;
+    uint64_t missing;     /* how much, when not */
+    int64_t largest_rows; /* the largest kv_rows that would fit, whole blocks; 0: none does */
+    bool is_asked; /* max_context_tokens or max_kv_size were given: the window's size is no guess */
 } engine_plan;
 bool engine_make_plan(const file *f, const engine_config *c, engine_plan *plan, error *err);
 

@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 
+#include "base/arena.h"
 #include "engine/job.h"
 #include "engine/sched.h"
 
@@ -32,6 +33,7 @@ struct engine {
     engine_plan plan;
     engine_meta meta;
     char digest[ENGINE_DIGEST_LEN + 1];
+    arena meta_text; /* copies: after loading nothing needs the file's mapping */
     const model_info *info;
     model *model;
     model_ctx *ctx;
@@ -67,10 +69,21 @@ bool engine_fill_defaults(engine_config *c, const model_info *info, error *err);
 model_limits engine_limits(const engine_config *c, const model_info *info);
 /* layer_width is borrowed from info. */
 kv_config engine_kv_config(const engine_config *c, const model_info *info, int64_t rows);
-/* Defaults, sizes and the plan. weights and scratch in bytes. */
-bool engine_settle(engine_config *c, const model_info *info, uint64_t weights, uint64_t scratch,
+/* What a plan is made from, in bytes. */
+typedef struct engine_needs {
+    uint64_t weights, mapped, scratch;
+    uint64_t loading;   /* besides the weights, while they are read */
+    uint64_t tokenizer; /* resident already */
+    model_load_mode load;
+} engine_needs;
+/* Defaults, sizes and the plan. Counts what this process holds now. */
+bool engine_settle(engine_config *c, const model_info *info, const engine_needs *needs,
                    engine_plan *plan, error *err);
 bool engine_refuse_unless_fits(const engine_plan *p, error *err);
+/* Before loading: does the system let this process lock so much? */
+bool engine_may_lock(const engine_plan *p, error *err);
+/* Takes from the system what the plan promised to take at start, and locks it if that was asked for. */
+bool engine_hold(engine *e, error *err);
 
 /* open.c */
 engine *engine_new(error *err);

@@ -6,55 +6,59 @@
 
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/os.h"
 
-/* What a forward pass needs is known exactly only once the model is loaded: its feed-forward width is
- * not in model_info and is taken from the number of parameters, which overstates it by the
- * embedding's share. The rest follows the buffers of model/forward.c: floats, and int8 blocks (36
- * bytes for 32 values) beside those that go into a matrix. */
-static uint64_t estimate_scratch(const model_info *info, model_limits l) {
-    enum { BOTH = 6, FLOAT = 4, Q8 = 2 }; /* bytes per value, rounded up */
-    uint64_t d = (uint64_t)info->d_model,
-             heads = (uint64_t)info->n_heads * (uint64_t)info->head_dim;
-    uint64_t kv_heads = (uint64_t)info->n_kv_heads * (uint64_t)info->head_dim;
-    uint64_t n_experts = info->n_experts > 0 ? (uint64_t)info->n_experts : 1;
-    uint64_t per_layer = info->n_layers > 0 ? info->n_params / (uint64_t)info->n_layers : 0;
-    uint64_t ff = d ? per_layer / n_experts / (3 * d) : 0;
-    uint64_t row = d * (FLOAT + BOTH) + (heads + 2 * kv_heads) * FLOAT + 2 * heads * FLOAT +
-                   heads * BOTH + 2 * (uint64_t)info->head_dim * FLOAT +
-                   1024; /* and the tables of a span */
-    if (info->n_experts_used > 0)
-        row += (uint64_t)info->n_experts_used * (d * (BOTH + FLOAT) + ff * (BOTH + Q8) + 64) +
-               n_experts * FLOAT;
-    else
-        row += ff * BOTH;
-    return (uint64_t)l.max_logits * (uint64_t)info->n_vocab * sizeof(float) +
-           (uint64_t)l.max_rows * row + (1 << 20);
+static model_options options_of(const file *f, const engine_config *c) {
+    model_options o = {.f32_acts = c->f32_acts,
+                       .no_repack = c->no_repack,
+                       .load = c->load,
+                       .progress = c->progress,
+                       .progress_ctx = c->progress_ctx};
+    o.load = model_choose_load(f, &o);
+    return o;
 }
 
-static model_options options_of(const engine_config *c, pool *p) {
-    return (model_options){.pool = p,
-                           .f32_acts = c->f32_acts,
-                           .no_repack = c->no_repack,
-                           .progress = c->progress,
-                           .progress_ctx = c->progress_ctx};
+/* The tokenizer is loaded before the plan is made, like the file's directory: so its size is known, not
+ * guessed. Then only what stays is resident: freed heap and the file's pages are given back. */
+static tok *load_tok(const file *f, uint64_t *bytes, error *err) {
+    os_trim_heap();
+    uint64_t before = os_get_memory().rss_anon;
+    tok *t = tok_load(f, err);
+    os_trim_heap();
+    file_drop_pages(f);
+    uint64_t after = os_get_memory().rss_anon;
+    *bytes = after > before ? after - before : 0;
+    return t;
 }
 
-static bool plan_file(const file *f, engine_config *c, model_info *info, engine_plan *plan,
-                      error *err) {
-    model_options o = options_of(c, NULL);
-    if (!model_inspect(f, &o, info, err)) return false;
+static bool plan_file(const file *f, const model_options *o, uint64_t tokenizer, engine_config *c,
+                      model_info *info, engine_plan *plan, error *err) {
+    if (!model_inspect(f, o, info, err)) return false;
     engine_config filled = *c; /* limits need the defaults that settling fills in */
     if (!engine_fill_defaults(&filled, info, err)) return false;
-    return engine_settle(c, info, info->weight_bytes,
-                         estimate_scratch(info, engine_limits(&filled, info)), plan, err);
+    engine_needs needs = {
+        .weights = info->weight_bytes - info->mapped_bytes,
+        .mapped = info->mapped_bytes,
+        .loading = info->load_bytes,
+        .tokenizer = tokenizer,
+        .load = o->load,
+        .scratch = model_file_plan_bytes(f, o, engine_limits(&filled, info), filled.n_threads),
+    };
+    file_drop_pages(f); /* inspecting looked at names there */
+    return engine_settle(c, info, &needs, plan, err);
 }
 
 bool engine_make_plan(const file *f, const engine_config *c, engine_plan *plan, error *err) {
     engine_config copy = *c;
+    uint64_t tokenizer;
+    tok *t = load_tok(f, &tokenizer, err);
     model_info *info = calloc(1, sizeof *info);
-    if (!info) return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory to plan a model.");
-    bool ok = plan_file(f, &copy, info, plan, err);
+    model_options o = options_of(f, c);
+    bool ok = t != NULL;
+    if (!info) ok = error_set(err, ERR_NO_MEMORY, NULL, "There is no memory to plan a model.");
+    ok = ok && plan_file(f, &o, tokenizer, &copy, info, plan, err);
     free(info);
+    tok_unref(t);
     return ok;
 }
 
@@ -82,27 +86,55 @@ static uint64_t digest_value(const file *f, const file_value *v, uint64_t h) {
     return h;
 }
 
-static uint64_t digest_tensor(const file_tensor *t, uint64_t h) {
-    enum { SAMPLE = 64 };
+static uint64_t digest_tensor(const file_tensor *t, const unsigned char *samples, uint64_t h) {
     h = hash_combine(h, hash_bytes(t->name.ptr, t->name.len, (uint64_t)t->type));
     h = hash_combine(h, hash_bytes(t->shape, sizeof t->shape, t->n_bytes));
-    const char *p = t->data;
-    uint64_t n = t->n_bytes < SAMPLE ? t->n_bytes : SAMPLE;
-    for (uint64_t k = 0; k < 3; k++)
-        h = hash_combine(h, hash_bytes(p + (t->n_bytes - n) / 2 * k, n, k));
+    uint64_t n = t->n_bytes < MODEL_SAMPLE ? t->n_bytes : MODEL_SAMPLE;
+    for (uint64_t k = 0; k < MODEL_N_SAMPLES; k++, samples += MODEL_SAMPLE)
+        h = hash_combine(h, hash_bytes(samples, n, k));
     return h;
 }
 
-static void read_meta(engine *e, const file *f) {
+/* A string value, kept beyond the file's mapping. */
+static str keep_str(engine *e, const file *f, const char *key) {
+    str s = {0};
+    if (file_get_str(f, key, &s)) s.ptr = arena_dup(&e->meta_text, s);
+    return s.ptr ? s : (str){0};
+}
+
+static bool read_meta(engine *e, const file *f, const unsigned char *samples, error *err) {
     uint64_t h = hash_mix((uint64_t)file_version(f));
     for (size_t i = 0; i < file_n_values(f); i++) h = digest_value(f, file_get_value(f, i), h);
-    for (size_t i = 0; i < file_n_tensors(f); i++) h = digest_tensor(file_get_tensor(f, i), h);
+    for (size_t i = 0; i < file_n_tensors(f); i++) {
+        h = digest_tensor(file_get_tensor(f, i), samples, h);
+        samples += MODEL_N_SAMPLES * MODEL_SAMPLE;
+    }
     snprintf(e->digest, sizeof e->digest, "%016llx", (unsigned long long)h);
     e->meta.digest = str_from(e->digest);
-    file_get_str(f, "general.name", &e->meta.name);
-    file_get_str(f, "general.architecture", &e->meta.arch);
-    file_get_str(f, "general.license", &e->meta.license);
-    file_get_str(f, "tokenizer.chat_template", &e->meta.chat_template);
+    e->meta.name = keep_str(e, f, "general.name");
+    e->meta.arch = keep_str(e, f, "general.architecture");
+    e->meta.license = keep_str(e, f, "general.license");
+    e->meta.chat_template = keep_str(e, f, "tokenizer.chat_template");
+    return !e->meta_text.failed ||
+           error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the model's description.");
+}
+
+/* Weights and what the file says; afterwards its mapping is only needed where rows are computed from
+ * in place. */
+static bool load_file(engine *e, const file *f, model_options o, error *err) {
+    unsigned char *samples = calloc(file_n_tensors(f) + 1, (size_t)MODEL_N_SAMPLES * MODEL_SAMPLE);
+    if (!samples) return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory to load a model.");
+    bool was_cached = file_get_residency(f) >= 0.5;
+    o.samples = samples;
+    e->model = model_load(f, &o, err);
+    bool ok = e->model && read_meta(e, f, samples, err);
+    free(samples);
+    if (o.load != MODEL_LOAD_MMAP) file_drop_pages(f);
+    /* The directory was read through the page cache. Where nothing of the file was there before,
+     * nothing stays. */
+    if (o.load == MODEL_LOAD_DIRECT && !was_cached) file_drop_cache(f);
+    if (ok) e->info = model_get_info(e->model);
+    return ok;
 }
 
 engine *engine_open(const file *f, const engine_config *c, error *err) {
@@ -110,28 +142,21 @@ engine *engine_open(const file *f, const engine_config *c, error *err) {
     if (!e) return NULL;
     e->config = *c;
     model_info *planned = calloc(1, sizeof *planned);
+    model_options o = options_of(f, c);
+    uint64_t tokenizer;
     bool ok = planned != NULL;
     if (!ok) error_set(err, ERR_NO_MEMORY, NULL, "There is no memory to plan a model.");
-    ok = ok && plan_file(f, &e->config, planned, &e->plan, err) &&
-         engine_refuse_unless_fits(&e->plan, err);
+    ok = ok && (e->tok = load_tok(f, &tokenizer, err)) != NULL &&
+         plan_file(f, &o, tokenizer, &e->config, planned, &e->plan, err) &&
+         engine_refuse_unless_fits(&e->plan, err) && (!c->lock || engine_may_lock(&e->plan, err));
     if (ok && e->config.max_context_tokens < planned->n_ctx_train && c->max_context_tokens == 0)
         log_line(
             LOG_WARN, "engine",
             "the context is %lld tokens instead of the trained %lld: more would not fit into memory",
             (long long)e->config.max_context_tokens, (long long)planned->n_ctx_train);
-    ok = ok && (e->pool = pool_new(e->config.n_threads, err)) != NULL;
-    model_options o = options_of(&e->config, e->pool);
-    ok = ok && (e->tok = tok_load(f, err)) != NULL && (e->model = model_load(f, &o, err)) != NULL;
-    if (ok) {
-        e->info = model_get_info(e->model);
-        read_meta(e, f);
-        uint64_t scratch = model_ctx_plan_bytes(e->model, engine_limits(&e->config, e->info));
-        e->plan.total += scratch - e->plan.scratch;
-        e->plan.scratch = scratch;
-        e->plan.fits = e->plan.total <= e->plan.free_memory;
-        ok = engine_refuse_unless_fits(&e->plan, err) && engine_start(e, err);
-    }
     free(planned);
+    ok = ok && load_file(e, f, o, err) && (e->pool = pool_new(e->config.n_threads, err)) != NULL &&
+         engine_start(e, err);
     if (ok) return e;
     engine_close(e);
     return NULL;

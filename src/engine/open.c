@@ -33,7 +33,7 @@ static bool build(engine *e, error *err) {
     int32_t n_known = e->tok ? tok_n_vocab(e->tok) : 0;
     for (int32_t id = 0; id < e->info->n_vocab && id < n_known; id++)
         e->is_end[id] = tok_is_end(e->tok, id);
-    return true;
+    return engine_hold(e, err);
 }
 
 static void *thread_main(void *ctx) {
@@ -72,6 +72,7 @@ void engine_close(engine *e) {
     model_free(e->model);
     tok_unref(e->tok);
     pool_free(e->pool);
+    arena_deinit(&e->meta_text);
     door_unref(e->door);
     free(e);
 }
@@ -95,12 +96,13 @@ engine *engine_open_model(model *m, tok *t, const engine_config *c, error *err) 
     e->info = model_get_info(m);
     e->meta.arch = str_from(e->info->arch);
     engine_config filled = *c;
-    bool ok =
-        engine_fill_defaults(&filled, e->info, err) &&
-        engine_settle(&e->config, e->info, e->info->weight_bytes,
-                      model_ctx_plan_bytes(m, engine_limits(&filled, e->info)), &e->plan, err) &&
-        engine_refuse_unless_fits(&e->plan, err) &&
-        (e->pool = pool_new(e->config.n_threads, err)) != NULL && engine_start(e, err);
+    bool ok = engine_fill_defaults(&filled, e->info, err);
+    engine_needs needs = {.weights = e->info->weight_bytes, .load = MODEL_LOAD_READ};
+    if (ok)
+        needs.scratch = model_ctx_plan_bytes(m, engine_limits(&filled, e->info), filled.n_threads);
+    ok = ok && engine_settle(&e->config, e->info, &needs, &e->plan, err) &&
+         engine_refuse_unless_fits(&e->plan, err) &&
+         (e->pool = pool_new(e->config.n_threads, err)) != NULL && engine_start(e, err);
     if (ok) return e;
     engine_close(e);
     return NULL;

@@ -2,6 +2,8 @@
  * the bytes of each arena. */
 #include "engine/impl.h"
 
+#include <stdio.h>
+
 #include "base/os.h"
 
 enum {
@@ -17,8 +19,14 @@ enum {
     MAX_QUEUE = 65536,
     MAX_EVENTS = 65536,
     MAX_CHUNK = 8192,
-    SCORE_LOGIT_BYTES = 32 << 20, /* of logits held for scoring a prompt's chunk */
+    SCORE_LOGIT_BYTES = 8 << 20, /* of logits held for scoring a prompt's chunk */
     MAX_SCORE_ROWS = 128,
+    /* Measured (tests/e2e/test_plan.py): what a process touches of its program and libraries after the
+     * plan was made, the stack of a thread, and what a request's text and parsing take besides. */
+    LATER_CODE_BYTES = 1 << 20,
+    THREAD_BYTES = 48 << 10,
+    REQUEST_BYTES = 96 << 10,
+    LATER_HEAP_BYTES = 1 << 20,
 };
 
 engine_config engine_defaults(void) {
@@ -92,37 +100,82 @@ kv_config engine_kv_config(const engine_config *c, const model_info *info, int64
                        .max_chunk = c->max_chunk};
 }
 
+/* ── The plan ── */
+
+static uint64_t kv_bytes(const engine_config *c, const model_info *info, int64_t rows,
+                         int n_parallel) {
+    engine_config one = *c;
+    one.n_parallel = n_parallel;
+    kv_config k = engine_kv_config(&one, info, rows);
+    return kv_plan_bytes(&k);
+}
+
+/* Everything that depends on the window's size; p holds the rest already. */
 static bool plan_rows(const engine_config *c, const model_info *info, int64_t rows, engine_plan *p,
                       error *err) {
-    kv_config k = engine_kv_config(c, info, rows);
-    p->kv = kv_plan_bytes(&k);
+    uint64_t rest = p->weights + p->scratch + p->sampling + p->fixed;
+    p->kv = kv_bytes(c, info, rows, c->n_parallel);
     p->kv_rows = rows;
-    if (p->kv == 0 ||
-        __builtin_add_overflow(p->weights + p->scratch + p->sampling + p->fixed, p->kv, &p->total))
+    if (p->kv == 0 || __builtin_add_overflow(rest, p->kv, &p->total))
         return error_set(err, ERR_INVALID_VALUE, "max_kv_size",
                          "A key/value cache of %lld rows for %d sequences cannot be built.",
                          (long long)rows, c->n_parallel);
+    if (p->total < p->loading) p->total = p->loading;
     p->fits = p->total <= p->free_memory;
+    p->missing = p->fits ? 0 : p->total - p->free_memory;
     return true;
 }
 
-bool engine_settle(engine_config *c, const model_info *info, uint64_t weights, uint64_t scratch,
+static int64_t largest_rows(const engine_config *c, const model_info *info, int64_t least,
+                            const engine_plan *p) {
+    uint64_t rest = p->weights + p->scratch + p->sampling + p->fixed;
+    if (rest > p->free_memory || p->loading > p->free_memory) return 0;
+    int64_t fits = 0, low = (least + KV_BLOCK - 1) / KV_BLOCK, high = ((int64_t)1 << 40) / KV_BLOCK;
+    while (low <= high) {
+        int64_t blocks = low + (high - low) / 2;
+        uint64_t bytes = kv_bytes(c, info, blocks * KV_BLOCK, c->n_parallel);
+        if (bytes && bytes <= p->free_memory - rest) {
+            fits = blocks;
+            low = blocks + 1;
+        } else
+            high = blocks - 1;
+    }
+    return fits * KV_BLOCK;
+}
+
+static void plan_fixed(const engine_config *c, const model_info *info, const engine_needs *needs,
+                       engine_plan *p) {
+    os_memory now = os_get_memory();
+    uint64_t own = needs->load == MODEL_LOAD_MMAP ? now.rss_anon : now.rss;
+    p->tokenizer = needs->tokenizer;
+    p->process = own > needs->tokenizer ? own - needs->tokenizer : 0;
+    if (needs->load != MODEL_LOAD_MMAP) p->process += LATER_CODE_BYTES;
+    p->waiting_job = sizeof(engine_job) + (uint64_t)c->n_events * sizeof(ring_slot) +
+                     JOB_MAX_KEPT * sizeof(int32_t);
+    p->seq_job = p->waiting_job + REQUEST_BYTES;
+    uint64_t draws = (uint64_t)engine_limits(c, info).max_logits * sizeof(draw);
+    p->fixed = p->process + p->tokenizer + LATER_HEAP_BYTES + sizeof(engine) + draws +
+               (uint64_t)info->n_vocab + (uint64_t)(c->n_threads + 1) * THREAD_BYTES +
+               (uint64_t)c->n_parallel * p->seq_job;
+    p->loading = own + p->weights + needs->loading;
+    p->free_memory = os_free_memory() + now.rss_anon;
+}
+
+bool engine_settle(engine_config *c, const model_info *info, const engine_needs *needs,
                    engine_plan *p, error *err) {
     if (!engine_fill_defaults(c, info, err)) return false;
-    uint64_t n_jobs = (uint64_t)c->n_parallel + (uint64_t)c->n_queue;
-    *p = (engine_plan){
-        .weights = weights,
-        .scratch = scratch,
-        .sampling = (uint64_t)c->n_parallel * sampler_plan_bytes(info->n_vocab),
-        .fixed = sizeof(engine) +
-                 n_jobs * (sizeof(engine_job) + (uint64_t)c->n_events * sizeof(ring_slot)),
-        .free_memory = os_free_memory(),
-    };
+    *p = (engine_plan){.weights = needs->weights,
+                       .mapped = needs->mapped,
+                       .scratch = needs->scratch,
+                       .load = needs->load,
+                       .seq_sampling = sampler_plan_bytes(info->n_vocab)};
+    p->sampling = (uint64_t)c->n_parallel * p->seq_sampling;
+    plan_fixed(c, info, needs, p);
     for (int i = 0; i < info->n_layers; i++)
         if (info->layer_width[i] == 0)
             p->kv_row_bytes +=
                 2 * (uint64_t)info->n_kv_heads * kern_kv_row_bytes(c->kv_type, info->head_dim);
-    bool is_auto = c->max_context_tokens == 0 && c->max_kv_size == 0;
+    p->is_asked = c->max_context_tokens != 0 || c->max_kv_size != 0;
     if (c->max_context_tokens == 0)
         c->max_context_tokens = info->n_ctx_train > 0 ? info->n_ctx_train : DEFAULT_CONTEXT;
     int64_t least = c->pinned + KV_BLOCK,
@@ -132,25 +185,57 @@ bool engine_settle(engine_config *c, const model_info *info, uint64_t weights, u
     if (!plan_rows(c, info, rows, p, err)) return false;
     /* Nobody asked for this size: rather a shorter context, which is said, than no start. A tenth stays
      * free for whoever else is on this machine. */
-    while (is_auto && p->total > p->free_memory / 10 * 9 && rows > SMALLEST_AUTO_ROWS &&
+    while (!p->is_asked && p->total > p->free_memory / 10 * 9 && rows > SMALLEST_AUTO_ROWS &&
            rows / 2 >= least) {
         rows = rows / 2 > SMALLEST_AUTO_ROWS ? rows / 2 : SMALLEST_AUTO_ROWS;
         if (!plan_rows(c, info, rows, p, err)) return false;
     }
-    if (is_auto && rows < c->max_context_tokens) c->max_context_tokens = rows;
+    if (!p->is_asked && rows < c->max_context_tokens) c->max_context_tokens = rows;
     c->max_kv_size = rows;
     p->max_context_tokens = c->max_context_tokens;
+    uint64_t more = kv_bytes(c, info, rows, c->n_parallel + 1);
+    p->seq_kv = more > p->kv ? more - p->kv : 0;
+    p->largest_rows = largest_rows(c, info, least, p);
     return true;
 }
 
 bool engine_refuse_unless_fits(const engine_plan *p, error *err) {
     if (p->fits) return true;
     const double gib = 1 << 30;
+    char advice[160] = "No window is small enough: this model needs more memory";
+    if (p->largest_rows)
+        snprintf(advice, sizeof advice, "The largest window that fits is --max-kv-size %lld",
+                 (long long)p->largest_rows);
     return error_set(
         err, ERR_NO_MEMORY, NULL,
         "The model needs %.2f GiB (weights %.2f, %lld rows of key/value cache %.2f, the rest %.2f) but only %.2f "
-        "GiB are free: %.2f GiB are missing. A smaller --ctx or --parallel needs less.",
+        "GiB are free: %llu bytes are missing. %s; a smaller --parallel or --kv-type q8_0 needs less, too.",
         (double)p->total / gib, (double)p->weights / gib, (long long)p->kv_rows,
         (double)p->kv / gib, (double)(p->scratch + p->sampling + p->fixed) / gib,
-        (double)p->free_memory / gib, (double)(p->total - p->free_memory) / gib);
+        (double)p->free_memory / gib, (unsigned long long)p->missing, advice);
+}
+
+/* ── Taking it ── */
+
+static bool cannot_lock(const engine_plan *p, error *err) {
+    const double mib = 1 << 20;
+    uint64_t want = p->weights + p->mapped + p->kv + p->scratch;
+    return error_set(
+        err, ERR_NO_MEMORY, "mlock",
+        "The system does not let this process lock %.1f MiB of memory (--mlock): its limit is %.1f MiB. Raise it "
+        "with 'ulimit -l unlimited' (as root, or in /etc/security/limits.conf; for systemd: "
+        "LimitMEMLOCK=infinity), or leave --mlock out.",
+        (double)want / mib, (double)os_lock_limit() / mib);
+}
+
+bool engine_may_lock(const engine_plan *p, error *err) {
+    return p->weights + p->mapped + p->kv + p->scratch <= os_lock_limit() || cannot_lock(p, err);
+}
+
+bool engine_hold(engine *e, error *err) {
+    bool lock = e->config.lock, ok = model_ctx_hold(e->ctx, lock);
+    for (int i = 0; i < e->config.n_parallel; i++) sampler_hold(e->samplers[i]);
+    if (e->plan.is_asked || lock) ok = kv_hold(e->kv, lock) && ok;
+    if (lock) ok = model_lock(e->model) && ok;
+    return ok || cannot_lock(&e->plan, err);
 }

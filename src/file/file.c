@@ -6,9 +6,10 @@
  * holds the metadata, every part its own tensors. Parts that disagree about any
  * key, the version or the alignment are refused: they are not one model.
  *
- * Not handled: a file that somebody cuts short while it is open. The kernel
- * answers the next read of a lost page with SIGBUS; replace a model by renaming
- * a new file over it.
+ * A file that somebody cuts short while it is mapped: the kernel answers the next
+ * read of a lost page with SIGBUS, for which the program has one sentence.
+ * Reading through a file_reader is immune; that is how weights are loaded unless
+ * they are computed from in place. Replace a model by renaming a new file over it.
  */
 #include "file/file.h"
 
@@ -21,20 +22,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "file/gguf.h"
-
-struct file {
-    arena mem; /* all tables and paths */
-    char *path;
-    int n_parts;
-    gguf_part *parts;  /* [n_parts] */
-    char **part_paths; /* [n_parts] */
-    bool mapped;       /* the bytes of all parts are ours to unmap */
-    gguf_value *values;
-    file_tensor *tensors;
-    size_t n_values, n_tensors;
-    file_index keys, names;
-};
+#include "file/impl.h"
 
 static bool no_memory(error *err) {
     return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory to open the model file.");
@@ -56,7 +44,8 @@ static bool cannot_read(error *err, const char *why) {
 
 /* ── mapping ── */
 
-static bool map_part(gguf_part *p, const char *path, error *err) {
+/* The descriptor stays open: readers want the same file, whatever has its name by then. */
+static bool map_part(gguf_part *p, const char *path, int *out_fd, error *err) {
     /* O_NONBLOCK: opening a pipe must fail below, not wait for its writer. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     char text[128];
@@ -83,7 +72,10 @@ static bool map_part(gguf_part *p, const char *path, error *err) {
             ok = true;
         }
     }
-    close(fd);
+    if (ok)
+        *out_fd = fd;
+    else
+        close(fd);
     return ok;
 }
 
@@ -130,8 +122,8 @@ static bool read_split(const gguf_part *p, uint64_t *no, uint64_t *n, error *err
 static bool open_part(file *f, int index, error *err) {
     gguf_part *p = &f->parts[index];
     uint64_t no, n;
-    if (!map_part(p, f->part_paths[index], err) || !gguf_parse(p, index, &f->mem, err) ||
-        !read_split(p, &no, &n, err))
+    if (!map_part(p, f->part_paths[index], &f->fds[index], err) ||
+        !gguf_parse(p, index, &f->mem, err) || !read_split(p, &no, &n, err))
         return false;
     if ((int)n != f->n_parts || (int)no != index)
         return error_set(err, ERR_BAD_FILE, NULL,
@@ -145,7 +137,8 @@ static bool open_part(file *f, int index, error *err) {
 static bool open_parts(file *f, error *err) {
     gguf_part first = {0};
     uint64_t no, n;
-    if (!map_part(&first, f->path, err)) return about(err, f->path);
+    int fd;
+    if (!map_part(&first, f->path, &fd, err)) return about(err, f->path);
     f->mapped = true;
     f->n_parts = 1;
     f->parts = &first; /* so that a failure unmaps it */
@@ -160,17 +153,21 @@ static bool open_parts(file *f, error *err) {
     if (ok) {
         parts = arena_array(&f->mem, n, sizeof *parts);
         f->part_paths = arena_array(&f->mem, n, sizeof *f->part_paths);
-        ok = (parts && f->part_paths) || no_memory(err);
+        f->fds = arena_array(&f->mem, n, sizeof *f->fds);
+        ok = (parts && f->part_paths && f->fds) || no_memory(err);
     }
     if (!ok) {
         munmap((void *)first.bytes, first.len);
+        close(fd);
         f->n_parts = 0;
         f->parts = NULL;
         return about(err, f->path);
     }
     f->parts = parts;
     f->n_parts = (int)n;
+    for (uint64_t i = 0; i < n; i++) f->fds[i] = -1;
     f->parts[no] = first;
+    f->fds[no] = fd;
     f->part_paths[no] = f->path;
     for (size_t i = 0; i < first.n_tensors; i++) first.tensors[i].part = (int)no;
     for (int i = 0; i < f->n_parts; i++) {
@@ -300,10 +297,18 @@ file *file_open_memory(const void *bytes, size_t len, const char *name, error *e
     return f;
 }
 
+file *file_open_linked(const void *bytes, size_t len, const char *name, error *err) {
+    file *f = file_open_memory(bytes, len, name, err);
+    if (f) f->linked = true;
+    return f;
+}
+
 void file_close(file *f) {
     if (!f) return;
-    for (int i = 0; f->mapped && i < f->n_parts; i++)
+    for (int i = 0; f->mapped && i < f->n_parts; i++) {
         if (f->parts[i].bytes) munmap((void *)f->parts[i].bytes, f->parts[i].len);
+        if (f->fds && f->fds[i] >= 0) close(f->fds[i]);
+    }
     arena_deinit(&f->mem);
     free(f);
 }

@@ -61,6 +61,9 @@ file *file_open(const char *path, error *err);
 /* The bytes stay the caller's and must outlive the file; tensors are aligned relative to their
  * start. `name` is for messages. */
 file *file_open_memory(const void *bytes, size_t len, const char *name, error *err);
+/* The same for bytes that are read-only pages of the running program: file_drop_pages may let go of
+ * them. */
+file *file_open_linked(const void *bytes, size_t len, const char *name, error *err);
 void file_close(file *f);
 
 const char *file_get_path(const file *f);                /* as opened, or `name` */
@@ -93,5 +96,39 @@ bool file_item_i64(const file *f, const file_value *v, uint64_t index, int64_t *
 bool file_item_f64(const file *f, const file_value *v, uint64_t index, double *out);
 bool file_item_bool(const file *f, const file_value *v, uint64_t index, bool *out);
 bool file_item_str(const file *f, const file_value *v, uint64_t index, str *out);
+
+/* ── The bytes, not through the mapping (read.c) ── */
+
+/* Is there a file behind it that can be read, or are these bytes in memory? */
+bool file_is_on_disk(const file *f);
+/* How much of all parts the page cache holds now: 0 … 1. Bytes in memory: 1. */
+double file_get_residency(const file *f);
+/* Lets go of the mapping's pages: they are not counted as this process' memory any more, and come back
+ * when touched. Views stay valid. */
+void file_drop_pages(const file *f);
+/* Asks the system to forget the file's pages in the page cache. Others may still hold them. */
+void file_drop_cache(const file *f);
+
+typedef enum file_mode {
+    FILE_MAPPED,   /* views into the mapping */
+    FILE_BUFFERED, /* pread, through the page cache */
+    FILE_DIRECT,   /* O_DIRECT: leaves the page cache alone */
+} file_mode;
+
+enum {
+    FILE_READ_ALIGN = 4096,
+    FILE_READ_SLACK = 2 * FILE_READ_ALIGN, /* that a buffer is longer than what is read into it */
+};
+
+/* Any number of threads may read from one reader. NULL on error; f must outlive it. Where the file's
+ * system refuses O_DIRECT it reads buffered, and `file_reader_mode` says so. */
+typedef struct file_reader file_reader;
+file_reader *file_reader_new(const file *f, file_mode mode, error *err);
+void file_reader_free(file_reader *r);
+file_mode file_reader_mode(const file_reader *r);
+/* n bytes of a tensor from `offset` on: `buf` (aligned to FILE_READ_ALIGN, n + FILE_READ_SLACK bytes;
+ * for FILE_BUFFERED any n bytes) or a view, where that is enough. NULL when they cannot be read. */
+const void *file_reader_read(file_reader *r, const file_tensor *t, uint64_t offset, size_t n,
+                             void *buf, error *err);
 
 #endif

@@ -29,7 +29,7 @@ static bool open_builtin(hub_model *out, error *err) {
         return error_set(
             err, ERR_MODEL_NOT_FOUND, "model",
             "This oriel was built without its built-in model. Name a GGUF file with --model FILE.");
-    out->f = file_open_memory(bytes, len, HUB_BUILTIN, err);
+    out->f = file_open_linked(bytes, len, HUB_BUILTIN, err);
     out->is_builtin = true;
     snprintf(out->id, sizeof out->id, "%s", HUB_BUILTIN);
     return out->f != NULL;

@@ -206,6 +206,11 @@ void kv_free(kv *k) {
     free(k);
 }
 
+bool kv_hold(kv *k, bool lock) {
+    os_touch(k->data, k->data_bytes);
+    return !lock || os_lock(k->data, k->data_bytes);
+}
+
 int64_t kv_n_free_blocks(const kv *k, bool sliding) {
     return k->groups[sliding ? SLIDING : FULL].n_free;
 }

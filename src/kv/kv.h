@@ -57,6 +57,8 @@ typedef struct kv_config {
 uint64_t kv_plan_bytes(const kv_config *c);
 kv *kv_new(const kv_config *c, error *err);
 void kv_free(kv *k);
+/* Takes every block's pages from the system now; with `lock` they stay. False: errno says why. */
+bool kv_hold(kv *k, bool lock);
 int64_t kv_n_free_blocks(const kv *k, bool sliding);
 int64_t kv_n_blocks(const kv *k, bool sliding);
 

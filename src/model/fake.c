@@ -67,7 +67,8 @@ static void fake_free(model *m) {
     free(m);
 }
 
-static uint64_t fake_plan(const model *m, model_limits limits) {
+static uint64_t fake_plan(const model *m, model_limits limits, int n_threads) {
+    (void)n_threads;
     return sizeof(fake_ctx) +
            (uint64_t)limits.max_logits * (uint64_t)m->info.n_vocab * sizeof(float);
 }
@@ -161,8 +162,25 @@ static uint64_t fake_numerics_id(const model *m) {
     return hash_combine(0xFA4E, ((const fake *)m)->config.seed);
 }
 
-static const model_ops fake_ops = {fake_free,     fake_plan,    fake_ctx_new,
-                                   fake_ctx_free, fake_forward, fake_numerics_id};
+static bool fake_lock(const model *m) {
+    (void)m;
+    return true;
+}
+
+static bool fake_ctx_hold(model_ctx *c, bool lock) {
+    (void)c;
+    (void)lock;
+    return true;
+}
+
+static const model_ops fake_ops = {.free = fake_free,
+                                   .lock = fake_lock,
+                                   .ctx_plan_bytes = fake_plan,
+                                   .ctx_new = fake_ctx_new,
+                                   .ctx_free = fake_ctx_free,
+                                   .ctx_hold = fake_ctx_hold,
+                                   .forward = fake_forward,
+                                   .numerics_id = fake_numerics_id};
 
 model *model_new_fake(const model_fake_config *c, error *err) {
     if (c->n_vocab < 1 || c->n_vocab > MAX_VOCAB || c->n_layers < 1 ||

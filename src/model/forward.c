@@ -63,7 +63,7 @@ static dev_acts carve_acts(carver *c, int64_t n_in, uint64_t rows, bool f32, boo
 }
 
 /* Lays a context out; the same walk counts and assigns. */
-static uint64_t lay_out(llm_ctx *c, const llm *l, model_limits limits, char *base) {
+static uint64_t lay_out(llm_ctx *c, const llm *l, model_limits limits, int n_threads, char *base) {
     const model_info *i = &l->m.info;
     carver k = {.base = base};
     uint64_t rows = (uint64_t)limits.max_rows, heads = (uint64_t)i->n_heads * (uint64_t)i->head_dim;
@@ -71,7 +71,7 @@ static uint64_t lay_out(llm_ctx *c, const llm *l, model_limits limits, char *bas
     uint64_t d = (uint64_t)i->d_model, rot = (uint64_t)l->n_rot;
     bool q8 = !l->opts.f32_acts;
     c->dev.scratch =
-        carve(&k, 1, dev_scratch_bytes(&c->dev, i->n_heads, i->n_kv_heads, i->head_dim));
+        carve(&k, 1, dev_scratch_bytes(&c->dev, n_threads, i->n_heads, i->n_kv_heads, i->head_dim));
     c->ids = carve(&k, rows, sizeof *c->ids);
     c->x = carve(&k, rows, d * sizeof *c->x);
     c->qkv = carve(&k, rows, (heads + 2 * kv_heads) * sizeof *c->qkv);
@@ -111,10 +111,10 @@ static uint64_t lay_out(llm_ctx *c, const llm *l, model_limits limits, char *bas
     return k.overflow ? 0 : k.used;
 }
 
-static uint64_t llm_ctx_plan(const model *m, model_limits limits) {
+static uint64_t llm_ctx_plan(const model *m, model_limits limits, int n_threads) {
     const llm *l = (const llm *)m;
     llm_ctx c = {.dev = l->dev};
-    uint64_t bytes = lay_out(&c, l, limits, NULL);
+    uint64_t bytes = lay_out(&c, l, limits, n_threads, NULL);
     return bytes ? bytes + sizeof c : 0;
 }
 
@@ -129,10 +129,10 @@ static model_ctx *llm_ctx_new(model *m, model_limits limits, pool *p, error *err
     llm_ctx *c = calloc(1, sizeof *c);
     if (c) {
         *c = (llm_ctx){.c = {m, limits}, .dev = {.kern = l->dev.kern, .pool = p}};
-        c->bytes = lay_out(c, l, limits, NULL);
+        c->bytes = lay_out(c, l, limits, pool_n_threads(p), NULL);
         c->memory = c->bytes ? os_map(c->bytes) : NULL;
         if (c->memory) {
-            lay_out(c, l, limits, c->memory);
+            lay_out(c, l, limits, pool_n_threads(p), c->memory);
             return &c->c;
         }
     }
@@ -140,6 +140,12 @@ static model_ctx *llm_ctx_new(model *m, model_limits limits, pool *p, error *err
               c ? (unsigned long long)c->bytes : 0ull);
     free(c);
     return NULL;
+}
+
+static bool llm_ctx_hold(model_ctx *mc, bool lock) {
+    llm_ctx *c = (llm_ctx *)mc;
+    os_touch(c->memory, c->bytes);
+    return !lock || os_lock(c->memory, c->bytes);
 }
 
 /* ── Rows ── */
@@ -311,5 +317,11 @@ static uint64_t llm_numerics_id(const model *m) {
     return hash_combine(kern_numerics_id(l->dev.kern), switches << 32 | NUMERICS_VERSION);
 }
 
-const model_ops llm_ops = {llm_free,     llm_ctx_plan, llm_ctx_new,
-                           llm_ctx_free, llm_forward,  llm_numerics_id};
+const model_ops llm_ops = {.free = llm_free,
+                           .lock = llm_lock,
+                           .ctx_plan_bytes = llm_ctx_plan,
+                           .ctx_new = llm_ctx_new,
+                           .ctx_free = llm_ctx_free,
+                           .ctx_hold = llm_ctx_hold,
+                           .forward = llm_forward,
+                           .numerics_id = llm_numerics_id};

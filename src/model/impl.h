@@ -6,9 +6,12 @@
 
 typedef struct model_ops {
     void (*free)(model *m);
-    uint64_t (*ctx_plan_bytes)(const model *m, model_limits limits); /* 0 on overflow */
+    bool (*lock)(const model *m);
+    uint64_t (*ctx_plan_bytes)(const model *m, model_limits limits,
+                               int n_threads); /* 0: overflow */
     model_ctx *(*ctx_new)(model *m, model_limits limits, pool *p, error *err);
     void (*ctx_free)(model_ctx *c);
+    bool (*ctx_hold)(model_ctx *c, bool lock);
     bool (*forward)(model_ctx *c, model_span *spans, int n_spans, const atomic_bool *cancel);
     uint64_t (*numerics_id)(const model *m);
 } model_ops;

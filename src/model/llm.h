@@ -35,8 +35,10 @@ typedef struct llm {
     model m;
     const llm_arch *arch;
     model_options opts;
-    dev dev; /* without scratch: the ctx has its own */
-    arena vectors;
+    dev dev;      /* without scratch: the ctx has its own */
+    char *memory; /* every weight that is not in the file's mapping */
+    uint64_t memory_bytes;
+    arena tables; /* layers, freq */
     int64_t n_ff; /* of an expert when moe */
     float eps;
     int n_rot;
@@ -49,7 +51,8 @@ typedef struct llm {
     llm_layer *layers;
 } llm;
 
-extern const model_ops llm_ops; /* in forward.c, but for .free: llm_free */
+extern const model_ops llm_ops; /* in forward.c, but for .free and .lock */
 void llm_free(model *m);
+bool llm_lock(const model *m);
 
 #endif

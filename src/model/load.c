@@ -4,13 +4,16 @@
  * checks, and a tensor that nobody asked for is refused, because ignoring a
  * part of a model gives a different model.
  *
- * One walk serves model_inspect (nothing is read, bytes are counted) and
- * model_load, so that the plan and the loading cannot disagree.
+ * One walk serves model_inspect (bytes are counted) and model_load (which walks
+ * twice: to count, and to say where everything goes), so that the plan and the
+ * loading cannot disagree. Only then the weights are read, by fill.c.
  */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/os.h"
+#include "model/fill.h"
 #include "model/llm.h"
 
 enum {
@@ -22,6 +25,7 @@ enum {
     MAX_CTX = 1 << 30,
     MAX_TENSORS = 32 * KV_MAX_LAYERS,
     MAX_NAME = 96,
+    ALIGN = 64, /* of every matrix and vector */
 };
 
 static const llm_arch archs[] = {
@@ -60,9 +64,14 @@ typedef struct loader {
     llm *l;
     error *err;
     bool ok;
-    bool dry;   /* count only */
-    bool *used; /* [n_tensors] */
-    uint64_t done_bytes, total_bytes;
+    bool *used;   /* [n_tensors] */
+    char *memory; /* the weights'; NULL: only count */
+    uint64_t placed;
+    fill_part *parts; /* [n_tensors + 2 per layer]: at most three parts come from one tensor */
+    size_t n_parts;
+    uint64_t total_bytes;
+    const float *divisors; /* rope_freqs, once they are read */
+    rope_params rope;
     uint64_t type_bytes[DTYPE_COUNT];
 } loader;
 
@@ -271,12 +280,18 @@ static const file_tensor *take(loader *ld, const char *name, bool optional, int6
     return t;
 }
 
-static void count(loader *ld, const file_tensor *t, uint64_t bytes_in_memory) {
+static void count(loader *ld, const file_tensor *t) {
     model_info *i = &ld->l->m.info;
-    i->weight_bytes += bytes_in_memory;
     ld->type_bytes[t->type] += t->n_bytes;
     i->n_params += t->n_elements;
     i->n_params_active += t->n_elements;
+}
+
+/* Room in the weights' memory; NULL while counting. */
+static void *place(loader *ld, uint64_t bytes) {
+    uint64_t at = ld->placed;
+    ld->placed += (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    return ld->memory ? ld->memory + at : NULL;
 }
 
 /* Vectors become floats, whatever they are stored as: [n1][n0]. */
@@ -284,53 +299,43 @@ static const float *take_vector(loader *ld, const char *name, bool optional, int
                                 int64_t n1) {
     const file_tensor *t = take(ld, name, optional, n0, n1, 1);
     if (!t) return NULL;
-    count(ld, t, t->n_elements * sizeof(float));
-    if (ld->dry) return NULL;
-    float *v = arena_alloc_aligned(&ld->l->vectors, t->n_elements * sizeof *v, 64);
-    if (!v) {
-        error_set(ld->err, ERR_NO_MEMORY, NULL, "There is no memory for the weights.");
-        ld->ok = false;
-        return NULL;
-    }
-    kern_dequantize(t->type, (int64_t)t->n_elements, t->data, v);
+    count(ld, t);
+    float *v = place(ld, t->n_elements * sizeof *v);
+    ld->parts[ld->n_parts++] = (fill_part){.t = t, .n_bytes = t->n_bytes, .vector = v};
     return v;
 }
 
-static void load_rows(loader *ld, const file_tensor *t, const char *rows, int64_t n_out,
-                      int64_t n_in, int64_t n_mats, dev_matrix *out) {
-    llm *l = ld->l;
-    bool pack = !l->opts.no_repack;
-    uint64_t packed = dev_matrix_plan(&l->dev, t->type, n_out, n_in, (int)n_mats, pack);
+/* Rows of t from byte `begin` on. */
+static void load_rows(loader *ld, const file_tensor *t, uint64_t begin, int64_t n_out, int64_t n_in,
+                      int64_t n_mats, dev_matrix *out) {
+    const llm *l = ld->l;
     uint64_t row_bytes = 0;
     dtype_row_bytes(t->type, (uint64_t)n_in, &row_bytes);
-    uint64_t file_bytes =
-        row_bytes * (uint64_t)n_out * (uint64_t)n_mats; /* ≤ t->n_bytes: no overflow */
-    l->m.info.weight_bytes += packed ? packed : file_bytes;
-    ld->done_bytes += file_bytes;
-    if (ld->dry) return;
-    if (!dev_matrix_load(&l->dev, out, t->type, n_out, n_in, (int)n_mats, rows, pack,
-                         l->opts.f32_acts, ld->err)) {
-        ld->ok = false;
-        return;
-    }
-    if (l->opts.progress &&
-        !l->opts.progress(l->opts.progress_ctx, ld->done_bytes, ld->total_bytes)) {
-        error_set(ld->err, ERR_CANCELLED, NULL, "Loading was cancelled.");
-        ld->ok = false;
-    }
+    uint64_t bytes = row_bytes * (uint64_t)n_out * (uint64_t)n_mats; /* ≤ t->n_bytes: no overflow */
+    bool mapped = l->opts.load == MODEL_LOAD_MMAP, pack = !l->opts.no_repack;
+    const void *memory = (const char *)t->data + begin;
+    if (mapped)
+        ld->l->m.info.mapped_bytes += bytes;
+    else
+        memory = place(ld, dev_matrix_bytes(&l->dev, t->type, n_out, n_in, (int)n_mats, pack));
+    *out = dev_matrix_place(&l->dev, t->type, n_out, n_in, (int)n_mats, pack, l->opts.f32_acts,
+                            memory);
+    if (!mapped)
+        ld->parts[ld->n_parts++] =
+            (fill_part){.t = t, .begin = begin, .n_bytes = bytes, .matrix = out};
 }
 
 static bool take_matrix(loader *ld, const char *name, bool optional, int64_t n_in, int64_t n_out,
                         int64_t n_mats, dev_matrix *out) {
     const file_tensor *t = take(ld, name, optional, n_in, n_out, n_mats);
     if (!t) return false;
-    count(ld, t, 0);
+    count(ld, t);
     if (n_mats > 1) {
         const model_info *i = &ld->l->m.info;
         uint64_t used = t->n_elements / (uint64_t)i->n_experts * (uint64_t)i->n_experts_used;
         ld->l->m.info.n_params_active -= t->n_elements - used;
     }
-    load_rows(ld, t, t->data, n_out, n_in, n_mats, out);
+    load_rows(ld, t, 0, n_out, n_in, n_mats, out);
     return ld->ok;
 }
 
@@ -351,14 +356,11 @@ static void take_qkv(loader *ld, int n, llm_layer *y) {
     const file_tensor *t =
         take(ld, layer_name(name, n, "attn_qkv.weight"), true, i->d_model, nq + 2 * nk, 1);
     if (t) {
-        count(ld, t, 0);
-        uint64_t row_bytes;
+        count(ld, t);
+        uint64_t row_bytes, at = 0;
         dtype_row_bytes(t->type, (uint64_t)i->d_model, &row_bytes);
-        const char *at = t->data;
-        for (int p = 0; p < 3 && ld->ok; p++) {
+        for (int p = 0; p < 3; at += (uint64_t)rows[p++] * row_bytes)
             load_rows(ld, t, at, rows[p], i->d_model, 1, part[p]);
-            if (at) at += (uint64_t)rows[p] * row_bytes;
-        }
         const float *bias =
             take_vector(ld, layer_name(name, n, "attn_qkv.bias"), !need_bias, nq + 2 * nk, 1);
         for (int p = 0; p < 3 && bias; bias += rows[p++]) part[p]->bias = bias;
@@ -416,13 +418,12 @@ static void take_layer(loader *ld, int n, llm_layer *y) {
 static void take_all(loader *ld) {
     llm *l = ld->l;
     model_info *i = &l->m.info;
-    rope_params rope;
     if (file_n_tensors(ld->f) > MAX_TENSORS) {
         fail(ld, "The file has %zu tensors; no supported model has more than %d.",
              file_n_tensors(ld->f), MAX_TENSORS);
         return;
     }
-    get_hyperparameters(ld, &rope);
+    get_hyperparameters(ld, &ld->rope);
     const file_tensor *embed = ld->ok ? file_find_tensor(ld->f, STR("token_embd.weight")) : NULL;
     if (ld->ok && !embed) fail(ld, "The tensor token_embd.weight is missing.");
     if (ld->ok && (embed->shape[1] < 1 || embed->shape[1] > MAX_VOCAB))
@@ -430,15 +431,16 @@ static void take_all(loader *ld) {
              (unsigned long long)embed->shape[1], MAX_VOCAB);
     if (!ld->ok) return;
     i->n_vocab = (int32_t)embed->shape[1];
-    l->layers = arena_array(&l->vectors, (size_t)i->n_layers, sizeof *l->layers);
-    l->freq = arena_array(&l->vectors, (size_t)l->n_rot / 2, sizeof *l->freq);
-    if (!l->layers || !l->freq) {
+    l->layers = arena_array(&l->tables, (size_t)i->n_layers, sizeof *l->layers);
+    l->freq = arena_array(&l->tables, (size_t)l->n_rot / 2, sizeof *l->freq);
+    ld->parts = calloc(file_n_tensors(ld->f) + 2 * (size_t)i->n_layers, sizeof *ld->parts);
+    if (!l->layers || !l->freq || !ld->parts) {
         error_set(ld->err, ERR_NO_MEMORY, NULL, "There is no memory for the model's tables.");
         ld->ok = false;
         return;
     }
-    /* An embedding that is only looked up stays in the file; a tied one is also the output matrix and
-     * is packed like one. */
+    /* An embedding that is only looked up stays as it is; a tied one is also the output matrix and is
+     * packed like one. */
     l->tied = !file_find_tensor(ld->f, STR("output.weight"));
     bool no_repack = l->opts.no_repack;
     l->opts.no_repack = no_repack || !l->tied;
@@ -449,11 +451,7 @@ static void take_all(loader *ld) {
         take_matrix(ld, "output.weight", false, i->d_model, i->n_vocab, 1, &l->output);
     }
     l->out_norm = take_vector(ld, "output_norm.weight", false, i->d_model, 1);
-    const float *divisors = take_vector(ld, "rope_freqs.weight", true, l->n_rot / 2, 1);
-    for (int k = 0; divisors && k < l->n_rot / 2; k++)
-        if (!(divisors[k] > 0))
-            fail(ld, "The tensor rope_freqs.weight holds a number that is not positive.");
-    if (ld->ok) l->concentration = rope_frequencies(&rope, divisors, l->freq);
+    ld->divisors = take_vector(ld, "rope_freqs.weight", true, l->n_rot / 2, 1);
     for (int n = 0; n < i->n_layers && ld->ok; n++) take_layer(ld, n, &l->layers[n]);
     for (size_t n = 0; n < file_n_tensors(ld->f) && ld->ok; n++)
         if (!ld->used[n]) {
@@ -466,7 +464,31 @@ static void take_all(loader *ld) {
         if (ld->type_bytes[t] > ld->type_bytes[i->main_type]) i->main_type = (dtype)t;
 }
 
-static llm *load(const file *f, const model_options *opts, bool dry, error *err) {
+/* What loading needs besides: to read the weights, and the pages of bytes linked into the program. */
+static fill fill_of(const loader *ld) {
+    return (fill){.f = ld->f,
+                  .dev = &ld->l->dev,
+                  .parts = ld->parts,
+                  .n_parts = ld->n_parts,
+                  .opts = &ld->l->opts,
+                  .total_bytes = ld->total_bytes};
+}
+
+/* Reads what the walk laid out. */
+static bool read_weights(loader *ld) {
+    llm *l = ld->l;
+    fill parts = fill_of(ld);
+    if (!fill_run(&parts, ld->err)) return false;
+    for (int k = 0; ld->divisors && k < l->n_rot / 2; k++)
+        if (!(ld->divisors[k] > 0))
+            return fail(ld, "The tensor rope_freqs.weight holds a number that is not positive.");
+    l->concentration = rope_frequencies(&ld->rope, ld->divisors, l->freq);
+    if (l->opts.samples && l->opts.load == MODEL_LOAD_MMAP) fill_samples(ld->f, l->opts.samples);
+    return true;
+}
+
+/* The walk, counting with bytes 0; then a model without weights. Else a whole one of so many bytes. */
+static llm *load(const file *f, const model_options *opts, uint64_t bytes, error *err) {
     llm *l = calloc(1, sizeof *l);
     bool *used = calloc(file_n_tensors(f) + 1, sizeof *used);
     if (!l || !used) {
@@ -478,11 +500,27 @@ static llm *load(const file *f, const model_options *opts, bool dry, error *err)
     l->m.ops = &llm_ops;
     if (opts) l->opts = *opts;
     if (!l->opts.kern) l->opts.kern = kern_get();
-    l->dev = (dev){.kern = l->opts.kern, .pool = l->opts.pool};
-    arena_init(&l->vectors, 0);
-    loader ld = {.f = f, .l = l, .err = err, .ok = true, .dry = dry, .used = used};
-    for (size_t i = 0; i < file_n_tensors(f); i++) ld.total_bytes += file_get_tensor(f, i)->n_bytes;
-    take_all(&ld);
+    l->opts.load = model_choose_load(f, &l->opts);
+    if (l->opts.load == MODEL_LOAD_MMAP) l->opts.no_repack = true;
+    l->dev = (dev){.kern = l->opts.kern};
+    arena_init(&l->tables, 0);
+    loader ld = {.f = f, .l = l, .err = err, .ok = true, .used = used};
+    if (bytes && !(ld.memory = l->memory = os_map(bytes))) {
+        error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for %llu bytes of weights.",
+                  (unsigned long long)bytes);
+        ld.ok = false;
+    }
+    l->memory_bytes = bytes;
+    if (ld.ok) take_all(&ld);
+    if (ld.ok) {
+        model_info *i = &l->m.info;
+        for (size_t n = 0; n < ld.n_parts; n++) ld.total_bytes += ld.parts[n].n_bytes;
+        fill parts = fill_of(&ld);
+        i->weight_bytes = ld.placed + i->mapped_bytes;
+        i->load_bytes = fill_plan_bytes(&parts);
+        if (bytes) ld.ok = read_weights(&ld);
+    }
+    free(ld.parts);
     free(used);
     if (ld.ok) return l;
     llm_free(&l->m);
@@ -491,26 +529,47 @@ static llm *load(const file *f, const model_options *opts, bool dry, error *err)
 
 void llm_free(model *m) {
     llm *l = (llm *)m;
-    for (int n = 0; l->layers && n < m->info.n_layers; n++) {
-        llm_layer *y = &l->layers[n];
-        dev_matrix *all[] = {&y->q, &y->k, &y->v, &y->o, &y->router, &y->gate, &y->up, &y->down};
-        for (size_t i = 0; i < sizeof all / sizeof *all; i++) dev_matrix_free(all[i]);
-    }
-    dev_matrix_free(&l->embed);
-    dev_matrix_free(&l->output);
-    arena_deinit(&l->vectors);
+    os_unmap(l->memory, l->memory_bytes);
+    arena_deinit(&l->tables);
     free(l);
 }
 
+bool llm_lock(const model *m) {
+    const llm *l = (const llm *)m;
+    return os_lock(l->memory, l->memory_bytes);
+}
+
+model_load_mode model_choose_load(const file *f, const model_options *opts) {
+    if (opts && opts->load != MODEL_LOAD_AUTO) return opts->load;
+    if (opts && opts->no_repack) return MODEL_LOAD_MMAP;
+    return file_get_residency(f) >= 0.5 ? MODEL_LOAD_READ : MODEL_LOAD_DIRECT;
+}
+
 bool model_inspect(const file *f, const model_options *opts, model_info *info, error *err) {
-    llm *l = load(f, opts, true, err);
+    llm *l = load(f, opts, 0, err);
     if (!l) return false;
     *info = l->m.info;
     llm_free(&l->m);
     return true;
 }
 
+uint64_t model_file_plan_bytes(const file *f, const model_options *opts, model_limits limits,
+                               int n_threads) {
+    error err = {0};
+    llm *l = load(f, opts, 0, &err);
+    if (!l) return 0;
+    uint64_t bytes = model_ctx_plan_bytes(&l->m, limits, n_threads);
+    llm_free(&l->m);
+    return bytes;
+}
+
 model *model_load(const file *f, const model_options *opts, error *err) {
-    llm *l = load(f, opts, false, err);
+    model_info *info = calloc(1, sizeof *info);
+    llm *l = NULL;
+    if (!info)
+        error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for a model.");
+    else if (model_inspect(f, opts, info, err))
+        l = load(f, opts, info->weight_bytes - info->mapped_bytes, err);
+    free(info);
     return l ? &l->m : NULL;
 }

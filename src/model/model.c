@@ -7,8 +7,14 @@ void model_free(model *m) {
 const model_info *model_get_info(const model *m) {
     return &m->info;
 }
-uint64_t model_ctx_plan_bytes(const model *m, model_limits limits) {
-    return m->ops->ctx_plan_bytes(m, limits);
+bool model_lock(const model *m) {
+    return m->ops->lock(m);
+}
+uint64_t model_ctx_plan_bytes(const model *m, model_limits limits, int n_threads) {
+    return m->ops->ctx_plan_bytes(m, limits, n_threads);
+}
+bool model_ctx_hold(model_ctx *c, bool lock) {
+    return c->m->ops->ctx_hold(c, lock);
 }
 model_ctx *model_ctx_new(model *m, model_limits limits, pool *p, error *err) {
     if (limits.max_rows < 1 || limits.max_logits < 0) {

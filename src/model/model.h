@@ -36,29 +36,50 @@ typedef struct model_info {
     int32_t layer_width[KV_MAX_LAYERS]; /* 0 = full, else sliding width */
     bool has_sinks;                     /* learned attention sinks: no pinned rows needed */
     uint64_t n_params, n_params_active; /* active: per token */
-    uint64_t weight_bytes;              /* in memory, as loaded */
+    uint64_t weight_bytes;              /* in memory, as loaded, */
+    uint64_t mapped_bytes;              /* these among them as pages of the file, not of our own */
+    uint64_t load_bytes;                /* held besides, only while loading */
     uint64_t file_bytes;
     dtype main_type; /* the type most weight bytes have */
 } model_info;
 
+/* How weights get into memory. All but MMAP repack them into the layout that computes fastest. */
+typedef enum model_load_mode {
+    MODEL_LOAD_AUTO,   /* READ where the page cache holds most of the file, else DIRECT; MMAP with
+                          no_repack */
+    MODEL_LOAD_MMAP,   /* computed from the file's own rows where they are */
+    MODEL_LOAD_READ,   /* through the page cache */
+    MODEL_LOAD_DIRECT, /* O_DIRECT: leaves the page cache alone */
+} model_load_mode;
+
+enum { MODEL_SAMPLE = 64, MODEL_N_SAMPLES = 3 };
+
 typedef struct model_options {
-    const kern *kern; /* NULL = kern_get() */
-    pool *pool;       /* used while loading (repacking) and by forward; NULL = this thread alone */
-    bool f32_acts;    /* activations stay float: slow, for parity tests */
-    bool no_repack;   /* compute from the file's own rows (KERN_ROWS) */
+    const kern *kern;     /* NULL = kern_get() */
+    bool f32_acts;        /* activations stay float: slow, for parity tests */
+    bool no_repack;       /* rows stay as in the file (KERN_ROWS), wherever they are */
     bool no_rope_scaling; /* ignore the file's rope.scaling.* keys, for parity tests */
+    model_load_mode load;
+    /* Filled while loading unless NULL: the first, middle and last MODEL_SAMPLE bytes of every tensor,
+     * [file_n_tensors][MODEL_N_SAMPLES][MODEL_SAMPLE], zero where a tensor is shorter. */
+    unsigned char *samples;
     /* Called now and then while loading, on the calling thread; returning false cancels
      * (ERR_CANCELLED). May be NULL. */
     bool (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
     void *progress_ctx;
 } model_options;
 
-/* Reads hyperparameters only; no weights are touched. Fills weight_bytes for these options. */
+/* What AUTO means for this file now; any other mode is itself. */
+model_load_mode model_choose_load(const file *f, const model_options *opts);
+/* Reads hyperparameters only; no weights are touched. Fills the bytes for these options. */
 bool model_inspect(const file *f, const model_options *opts, model_info *info, error *err);
-/* The file may be closed only after model_free (rows may be used in place). */
+/* The file may be closed only after model_free (rows may be used in place). Its weights are one
+ * allocation of weight_bytes − mapped_bytes. */
 model *model_load(const file *f, const model_options *opts, error *err);
 void model_free(model *m);
 const model_info *model_get_info(const model *m);
+/* Keeps the weights in physical memory. False: errno says why. */
+bool model_lock(const model *m);
 
 /* The model that cannot lie, for tests of everything above it: its logits are a hash of exactly the
  * tokens and positions that kv_visible shows in each layer, read back from the KV rows themselves,
@@ -78,9 +99,14 @@ model *model_new_fake(const model_fake_config *c, error *err);
 typedef struct model_limits {
     int32_t max_rows, max_logits;
 } model_limits;
-uint64_t model_ctx_plan_bytes(const model *m, model_limits limits);
+uint64_t model_ctx_plan_bytes(const model *m, model_limits limits, int n_threads);
+/* The same before a file is loaded, exactly; 0 when the file cannot be. */
+uint64_t model_file_plan_bytes(const file *f, const model_options *opts, model_limits limits,
+                               int n_threads);
 model_ctx *model_ctx_new(model *m, model_limits limits, pool *p, error *err);
 void model_ctx_free(model_ctx *c);
+/* Takes the context's pages from the system now; with `lock` they stay. False: errno says why. */
+bool model_ctx_hold(model_ctx *c, bool lock);
 
 /* A run of consecutive new tokens of one sequence, at positions kv_seq_len(seq) … +n−1. The caller
  * has reserved their rows; forward writes them and does not commit. A sequence appears once. */

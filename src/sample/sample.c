@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/hash.h"
+#include "base/os.h"
 #include "sample/dist.h"
 
 /* What penalties need to know of one id. */
@@ -161,6 +162,17 @@ void sampler_free(sampler *s) {
     free(s->block_max);
     free(s->block_sum);
     free(s);
+}
+
+void sampler_hold(sampler *s) {
+    size_t n = (size_t)s->n_vocab, n_blocks = (size_t)dist_n_blocks(s->n_vocab);
+    os_touch(s, sizeof *s);
+    os_touch(s->tallies, n * sizeof *s->tallies);
+    os_touch(s->touched, n * sizeof *s->touched);
+    os_touch(s->window, SAMPLE_MAX_REPEAT_WINDOW * sizeof *s->window);
+    os_touch(s->cands, n * sizeof *s->cands);
+    os_touch(s->block_max, n_blocks * sizeof *s->block_max);
+    os_touch(s->block_sum, n_blocks * sizeof *s->block_sum);
 }
 
 void sampler_start(sampler *s, const sample_params *p) {

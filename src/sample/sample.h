@@ -75,6 +75,8 @@ typedef struct sampler sampler;
 uint64_t sampler_plan_bytes(int32_t n_vocab);
 sampler *sampler_new(const sample_params *p, int32_t n_vocab, error *err);
 void sampler_free(sampler *s);
+/* Takes its pages from the system now. */
+void sampler_hold(sampler *s);
 /* Forgets history and parameters and takes new ones, which passed sample_check. */
 void sampler_start(sampler *s, const sample_params *p);
 /* Tokens the penalties look at: prompt tokens once at the start, then each generated one. */

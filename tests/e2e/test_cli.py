@@ -4,7 +4,7 @@ import json, os, random, re, signal, subprocess, tempfile, time
 
 from oriel import ORIEL, ROOT, env, need_corpus, run, run_all, run_json, test
 
-COMMANDS = ["generate", "chat", "serve", "score", "tokenize", "inspect", "bench"]
+COMMANDS = ["generate", "chat", "serve", "score", "tokenize", "inspect", "bench", "plan"]
 
 
 def one_sentence(p, *needles, status=None):

@@ -27,10 +27,17 @@ static dev_acts acts(int64_t n_rows) {
     return a;
 }
 
+static dev_matrix experts(const dev *d, const float *rows) {
+    void *memory = zeros(dev_matrix_bytes(d, DTYPE_F32, D, D, N_EXPERTS, true));
+    dev_matrix m = dev_matrix_place(d, DTYPE_F32, D, D, N_EXPERTS, true, false, memory);
+    for (int e = 0; e < N_EXPERTS; e++) dev_matrix_put(d, &m, e, 0, D, rows + e * D * D);
+    return m;
+}
+
 static void experts_are_chosen_weighted_and_added_in_rank_order(void **state) {
     (void)state;
     dev d = {.kern = kern_get()};
-    d.scratch = zeros(dev_scratch_bytes(&d, 1, 1, 8));
+    d.scratch = zeros(dev_scratch_bytes(&d, 1, 1, 1, 8));
     /* Expert e: silu(1·x)·(e+1)·x, then the identity. */
     float *one = zeros(sizeof(float) * N_EXPERTS * D * D),
           *scaled = zeros(sizeof(float) * N_EXPERTS * D * D);
@@ -39,10 +46,7 @@ static void experts_are_chosen_weighted_and_added_in_rank_order(void **state) {
             one[(e * D + i) * D + i] = 1;
             scaled[(e * D + i) * D + i] = (float)(e + 1);
         }
-    dev_matrix gate, up, down;
-    assert_true(dev_matrix_load(&d, &gate, DTYPE_F32, D, D, N_EXPERTS, one, true, false, NULL));
-    assert_true(dev_matrix_load(&d, &up, DTYPE_F32, D, D, N_EXPERTS, scaled, true, false, NULL));
-    assert_true(dev_matrix_load(&d, &down, DTYPE_F32, D, D, N_EXPERTS, one, true, false, NULL));
+    dev_matrix gate = experts(&d, one), up = experts(&d, scaled), down = experts(&d, one);
     static const float logits[N_ROWS][N_EXPERTS] = {
         {1, 2, 3, 0},                         /* 2, 1 */
         {5, 5, 5, 5},                         /* ties: 0, 1 */
@@ -97,9 +101,6 @@ static void experts_are_chosen_weighted_and_added_in_rank_order(void **state) {
     void *all[] = {d.scratch, one,      scaled, m.chosen,     m.slot,           m.weight,
                    m.first,   m.active, m.y,    m.in.data[0], m.hidden.data[0], in.data[0]};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
-    dev_matrix_free(&gate);
-    dev_matrix_free(&up);
-    dev_matrix_free(&down);
 }
 
 int main(void) {

@@ -206,7 +206,7 @@ static void plans_are_exact(void **state) {
     assert_non_null(m);
     uint64_t last = 0;
     for (int rows = 1; rows <= 64; rows *= 4) {
-        uint64_t bytes = model_ctx_plan_bytes(m, (model_limits){rows, rows});
+        uint64_t bytes = model_ctx_plan_bytes(m, (model_limits){rows, rows}, 1);
         assert_true(bytes > last);
         last = bytes;
         model_ctx *c = model_ctx_new(m, (model_limits){rows, rows}, NULL, &err);

@@ -36,7 +36,7 @@ static void store_row(void *ctx, int64_t r) {
     int hd = a->head_dim, group = a->n_heads / a->n_kv_heads;
     const float *q = j->qkv + r * j->ldq, *k = q + a->n_heads * hd, *v = k + a->n_kv_heads * hd;
     const float *cs = a->angles + r * a->n_rot;
-    for (int h = 0; h < a->n_kv_heads; h++) {
+    for (int h = 0; h < a->n_kv_heads; h++, k += hd, v += hd) {
         for (int g = 0; g < group; g++, q += hd) {
             int64_t at = (((int64_t)h * a->n_rows + r) * group + g) * hd;
             float *to = a->q + at;
@@ -53,6 +53,7 @@ static void store_row(void *ctx, int64_t r) {
             kn->rope(a->n_rot, a->halves, cs, to);
             scale_row(hd, a->scale, to);
         }
+        if (row->is_stored) continue;
         float rotated[KERN_MAX_HEAD_DIM];
         if (a->k_norm)
             kn->rmsnorm(hd, k, a->k_norm, a->eps, rotated);
@@ -63,8 +64,6 @@ static void store_row(void *ctx, int64_t r) {
                      row->pos % DEV_KV_BLOCK * row->kv->row_bytes;
         kn->kv_store(row->kv->type, hd, rotated, tile);
         kn->kv_store(row->kv->type, hd, v, tile + row->kv->tile_bytes);
-        k += hd;
-        v += hd;
     }
 }
 

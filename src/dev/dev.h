@@ -134,6 +134,7 @@ typedef struct dev_range {
 typedef struct dev_attn_row {
     const dev_kv *kv;
     int64_t pos;
+    bool is_stored; /* its K and V are there already and must not be written */
     int n_seen;
     dev_range seen[2];
 } dev_attn_row;
@@ -159,7 +160,8 @@ typedef struct dev_attention {
 
 /* How many rows of one sequence a block should have at most. */
 int dev_attn_block_rows(int n_heads, int n_kv_heads);
-/* Norms, rotates and stores: fills q and q_pinned, writes each row's K and V at its position.
+/* Norms, rotates and stores: fills q and q_pinned, writes each row's K and V at its position (unless
+ * they are stored).
  * qkv: [n_rows][ldq] = q heads, k heads, v heads. */
 void dev_rotate_store(const dev *d, const dev_attention *a, const float *qkv, int64_t ldq);
 /* out's float rows [row] = the heads of that row, for the rows of the blocks. Online softmax over the

@@ -14,9 +14,27 @@
  * Queries of full layers are rotated twice instead of ever rewriting keys: at i
  * for the window, at min(i, p + W − 1) for the pinned rows (kv_query_position).
  *
- * Threads: one owner (the engine thread). During a forward pass compute threads
- * read rows and write rows of their own positions; nothing else changes then.
- * Debug builds poison freed blocks with NaN.
+ * Blocks are counted references. A whole block whose ids are known has a name, the
+ * chain hash of all ids since position 0 (and of p and W for blocks with rows ≥
+ * p + W; earlier rows do not depend on them). What sequences let go of stays
+ * findable by that name until the pool needs the block: the cache is the blocks
+ * that no sequence holds, least recently used first out, and never makes a
+ * sequence fail. A block that others can see is not written: a sequence that goes
+ * on in the middle of one copies it first.
+ *
+ * Reuse is exact: a row depends on ids and positions alone, never on how it came
+ * to be, so a sequence that adopts blocks says the same bytes as one that ran all.
+ * Full and sliding rows of a block are separate references: where the full rows of
+ * a prefix are there and the sliding ones are not, the sliding ones are run again
+ * from Σ (width − 1) positions earlier, over all sliding layers: the k-th of them
+ * has true inputs from k steps of width − 1 on, so the last is right where the new
+ * rows begin to look. Full rows are kept and not written meanwhile.
+ *
+ * Threads: one owner (the engine thread); kv_seq_new, and kv_seq_free of a sequence
+ * that never held a block, may be called on any thread. During a forward pass compute
+ * threads read rows and write rows of their own positions; nothing else changes then.
+ * Debug builds poison freed blocks with NaN, and abort when two blocks of one name
+ * hold different bytes.
  */
 #ifndef KV_KV_H
 #define KV_KV_H
@@ -48,9 +66,11 @@ typedef struct kv_window {
 
 typedef struct kv_config {
     kv_shape shape;
-    int n_seqs;        /* sequences that can be at their full window at once */
-    int64_t max_rows;  /* most rows of a full layer one sequence may hold: p + W */
-    int64_t max_chunk; /* most rows appended at once */
+    int n_seqs;           /* sequences that can be at their full window at once */
+    int64_t max_rows;     /* most rows of a full layer one sequence may hold: p + W */
+    int64_t max_chunk;    /* most rows appended at once */
+    uint64_t cache_bytes; /* blocks beyond what the sequences may hold, for the cache; on top of the
+                             few that a re-run and snapshots of sliding layers want */
 } kv_config;
 
 /* Bytes kv_new will allocate for this configuration, exactly; 0 on overflow. */
@@ -59,13 +79,16 @@ kv *kv_new(const kv_config *c, error *err);
 void kv_free(kv *k);
 /* Takes every block's pages from the system now; with `lock` they stay. False: errno says why. */
 bool kv_hold(kv *k, bool lock);
-int64_t kv_n_free_blocks(const kv *k, bool sliding);
+int64_t kv_n_free_blocks(const kv *k, bool sliding); /* held by no sequence: empty or cached */
+int64_t kv_n_cached_blocks(const kv *k, bool sliding); /* of those, findable by name */
 int64_t kv_n_blocks(const kv *k, bool sliding);
+/* Most positions a re-run goes back: Σ (width − 1) over the sliding layers. */
+int64_t kv_rerun_rows(const kv *k);
 
 /* NULL with a sentence when the window is nonsensical (W < KV_BLOCK, p not a multiple, p + W above
  * the plan). Holds no block yet. */
 kv_seq *kv_seq_new(kv *k, kv_window window, error *err);
-void kv_seq_free(kv_seq *s);         /* gives every block back */
+void kv_seq_free(kv_seq *s); /* lets every block go; named ones stay findable */
 int64_t kv_seq_len(const kv_seq *s); /* positions committed */
 kv_window kv_seq_window(const kv_seq *s);
 /* Makes rows [len, len+n) writable, first releasing blocks that no row ≥ len can see. False when
@@ -79,9 +102,34 @@ bool kv_seq_rewind(kv_seq *s, int64_t len);
 int64_t kv_seq_n_blocks(const kv_seq *s);    /* held, both groups */
 uint64_t kv_seq_held_bytes(const kv_seq *s); /* of those blocks, in all layers */
 
+/* ── Reuse ── */
+typedef struct kv_reuse {
+    int64_t n_kept;  /* positions that need not run: the sequence's length is this now */
+    int64_t n_rerun; /* positions from there on that run again for the sliding layers alone */
+} kv_reuse;
+/* Makes an empty sequence begin with the longest part of ids that is worth reusing, of at most
+ * `limit` < n positions; the sequence is left empty where there is none. Holds no lock, allocates
+ * nothing; walks the ids once or twice. */
+kv_reuse kv_seq_adopt(kv_seq *s, const int32_t *ids, int64_t limit);
+/* The ids of the n rows committed last. Blocks that are whole now get their name and can be found;
+ * where the same block is there already the sequence holds that one from now on. Without these calls,
+ * or after a rewind out of the block that is being filled, a sequence is simply not shared. */
+void kv_seq_share(kv_seq *s, const int32_t *ids, int64_t n);
+/* Where another sequence is likely to part from this one (before an answer, after a system prompt):
+ * the sliding rows that one going on at pos would see are kept longer than others. At most
+ * KV_MAX_MARKS are remembered. */
+enum { KV_MAX_MARKS = 4 };
+void kv_seq_mark(kv_seq *s, int64_t pos);
+bool kv_seq_is_rerunning(const kv_seq *s);
+
 typedef dev_range kv_range; /* positions, half-open */
 /* What row i of a layer sees, ascending: 0, 1 or 2 disjoint ranges. sliding_width 0 = full layer. */
 int kv_visible(kv_window w, int64_t sliding_width, int64_t i, kv_range out[2]);
+/* The same of a sequence's layer; during a re-run without the sliding rows that are not there: what
+ * such a row computes is used by nobody. */
+int kv_seq_visible(const kv_seq *s, int layer, int64_t i, kv_range out[2]);
+/* Row i of this layer is there already and must not be written: a full layer during a re-run. */
+bool kv_seq_has_row(const kv_seq *s, int layer, int64_t i);
 /* The position at which row i's query is rotated when it looks at pinned rows. */
 int64_t kv_query_position(kv_window w, int64_t i);
 

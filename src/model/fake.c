@@ -97,6 +97,7 @@ static void write_rows(const fake *f, const model_span *s, int layer) {
     float d[N_DIGITS];
     for (int32_t r = 0; r < s->n; r++) {
         int64_t pos = kv_seq_len(s->seq) + r;
+        if (kv_seq_has_row(s->seq, layer, pos)) continue;
         char *k = dev_kv_tile(&rows, 0, pos / KV_BLOCK) + pos % KV_BLOCK * rows.row_bytes;
         fill_row(0, f->config.seed, s->ids[r], pos, layer, d);
         f->kern->kv_store(rows.type, N_DIGITS, d, k);
@@ -110,7 +111,7 @@ static uint64_t hash_visible(const fake *f, model_span *s, int64_t pos) {
     for (int l = 0; l < f->config.n_layers; l++) {
         dev_kv rows = kv_get_rows(s->seq, l);
         kv_range seen[2];
-        int n = kv_visible(kv_seq_window(s->seq), f->m.info.layer_width[l], pos, seen);
+        int n = kv_seq_visible(s->seq, l, pos, seen);
         for (int i = 0; i < n; i++) {
             s->n_attended += seen[i].end - seen[i].begin;
             for (int64_t j = seen[i].begin; j < seen[i].end; j++) {

@@ -187,12 +187,12 @@ static int64_t place_rows(llm_ctx *c, const llm *l, model_span *spans, int n_spa
 static void look(llm_ctx *c, const llm *l, int layer, model_span *spans, int n_spans) {
     dev_attn_row *row = c->rows;
     for (int s = 0; s < n_spans; s++) {
-        kv_window w = kv_seq_window(spans[s].seq);
         int32_t first = layer == l->m.info.n_layers - 1 ? spans[s].n - spans[s].n_logits : 0;
         c->kv[s] = kv_get_rows(spans[s].seq, layer);
         if (layer == 0) spans[s].n_attended = 0;
         for (int32_t r = 0; r < spans[s].n; r++, row++) {
-            row->n_seen = kv_visible(w, l->m.info.layer_width[layer], row->pos, row->seen);
+            row->n_seen = kv_seq_visible(spans[s].seq, layer, row->pos, row->seen);
+            row->is_stored = kv_seq_has_row(spans[s].seq, layer, row->pos);
             for (int i = 0; i < row->n_seen && r >= first; i++)
                 spans[s].n_attended += row->seen[i].end - row->seen[i].begin;
         }

@@ -109,7 +109,8 @@ void model_ctx_free(model_ctx *c);
 bool model_ctx_hold(model_ctx *c, bool lock);
 
 /* A run of consecutive new tokens of one sequence, at positions kv_seq_len(seq) … +n−1. The caller
- * has reserved their rows; forward writes them and does not commit. A sequence appears once. */
+ * has reserved their rows; forward writes them (where kv_seq_has_row does not say that they are there)
+ * and does not commit. A sequence appears once. */
 typedef struct model_span {
     kv_seq *seq;
     const int32_t *ids; /* [n], each in [0, n_vocab) */

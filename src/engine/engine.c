@@ -11,6 +11,20 @@ static void add(atomic_ullong *c, uint64_t n) {
 
 /* ── Submitting: any thread ── */
 
+/* What leads the conversation stays, whole blocks of it, up to the cap and to half of what is visible;
+ * a prompt that does not say what leads it keeps what every prompt does. */
+static kv_window make_window(const engine *e, const engine_request *r, int64_t rows) {
+    int64_t p = e->window.pinned, most = rows / 2 / KV_BLOCK * KV_BLOCK;
+    if (r->n_pinned > 0) {
+        int64_t led = ((int64_t)r->n_pinned + KV_BLOCK - 1) / KV_BLOCK * KV_BLOCK;
+        int64_t cap = e->config.max_pinned / KV_BLOCK * KV_BLOCK;
+        if (cap < most) most = cap;
+        p = led < most ? led : most;
+        if (p < e->window.pinned && e->config.max_pinned > e->window.pinned) p = e->window.pinned;
+    }
+    return (kv_window){p, rows - p};
+}
+
 static bool check_request(const engine *e, const engine_request *r, kv_window *window, error *err) {
     const engine_config *c = &e->config;
     if (r->n_prompt == 0 || !r->prompt)
@@ -34,7 +48,11 @@ static bool check_request(const engine *e, const engine_request *r, kv_window *w
         return error_set(err, ERR_INT_ABOVE_MAX, "logprobs",
                          "Invalid 'logprobs': expected a value <= %d, but got %d instead.",
                          SAMPLE_MAX_TOP, r->score_prompt);
-    *window = e->window;
+    if (r->n_pinned > r->n_prompt)
+        return error_set(err, ERR_INVALID_VALUE, "prompt",
+                         "%zu tokens of a prompt of %zu cannot be pinned.", r->n_pinned,
+                         r->n_prompt);
+    *window = make_window(e, r, c->max_kv_size);
     if (r->max_kv_size == 0) return true;
     int64_t least = e->window.pinned + KV_BLOCK;
     if (r->max_kv_size < least)
@@ -46,7 +64,7 @@ static bool check_request(const engine *e, const engine_request *r, kv_window *w
             err, ERR_INT_ABOVE_MAX, "max_kv_size",
             "Invalid 'max_kv_size': the server keeps %lld rows, but %lld were asked for.",
             (long long)c->max_kv_size, (long long)r->max_kv_size);
-    window->width = r->max_kv_size - e->window.pinned;
+    *window = make_window(e, r, r->max_kv_size);
     return true;
 }
 
@@ -85,6 +103,16 @@ engine_job *engine_submit(engine *e, const engine_request *r, error *err) {
 
 /* ── The engine thread ── */
 
+static void count_blocks(engine *e) {
+    int64_t used = 0, cached = 0;
+    for (int s = 0; s < 2; s++) {
+        used += kv_n_blocks(e->kv, s) - kv_n_free_blocks(e->kv, s);
+        cached += kv_n_cached_blocks(e->kv, s);
+    }
+    atomic_store_explicit(&e->counters.kv_blocks_used, used, memory_order_relaxed);
+    atomic_store_explicit(&e->counters.kv_blocks_cached, cached, memory_order_relaxed);
+}
+
 /* Gives back all a job holds, then publishes its one END. Not yet started: slot is −1. */
 static void finish(engine *e, engine_job *j, engine_finish how) {
     int64_t now = clock_ns();
@@ -92,6 +120,7 @@ static void finish(engine *e, engine_job *j, engine_finish how) {
     int64_t rows = j->window.pinned + j->window.width;
     j->usage = (engine_usage){
         .n_prompt = (int64_t)j->request.n_prompt,
+        .n_cached = j->n_cached,
         .n_generated = j->n_generated,
         .queue_ns = (j->start_ns ? j->start_ns : now) - j->submit_ns,
         .prefill_ns = j->start_ns ? (j->first_ns ? j->first_ns : now) - j->start_ns : 0,
@@ -101,9 +130,7 @@ static void finish(engine *e, engine_job *j, engine_finish how) {
     j->finish = how;
     kv_seq_free(j->seq);
     j->seq = NULL;
-    int64_t used = 0;
-    for (int s = 0; s < 2; s++) used += kv_n_blocks(e->kv, s) - kv_n_free_blocks(e->kv, s);
-    atomic_store_explicit(&e->counters.kv_blocks_used, used, memory_order_relaxed);
+    count_blocks(e);
     if (j->slot >= 0) e->free_slots[--e->n_running] = j->slot;
     if (how == ENGINE_CANCELLED) add(&e->counters.n_cancelled, 1);
     if (how == ENGINE_FAILED) add(&e->counters.n_failed, 1);
@@ -227,6 +254,33 @@ static void park_unread(engine *e, int64_t now) {
     }
 }
 
+/* Begins with what is there already. A row that runs is one that somebody wants logits of, or one that
+ * nobody has: at least the last, and all whose scores are still to be told. */
+static void adopt(engine *e, engine_job *j) {
+    int64_t n_prompt = (int64_t)j->request.n_prompt, limit = n_prompt + j->n_generated - 1;
+    if (j->request.score_prompt >= 0 && j->n_said < n_prompt - 1) limit = j->n_said;
+    kv_reuse reuse = kv_seq_adopt(j->seq, j->ids, limit);
+    j->n_done = reuse.n_kept;
+    add(&e->counters.n_rerun_tokens, (uint64_t)reuse.n_rerun);
+    if (j->was_admitted) return; /* it comes back from parking */
+    j->was_admitted = true;
+    j->n_cached = reuse.n_kept;
+    add(&e->counters.n_cached_tokens, (uint64_t)reuse.n_kept);
+    kv_seq_mark(j->seq, n_prompt);
+    if (j->request.n_pinned > 0) kv_seq_mark(j->seq, (int64_t)j->request.n_pinned);
+}
+
+/* A re-run holds more than a sequence is promised; when another lacks blocks, its job starts over. */
+static void give_up_reruns(engine *e) {
+    for (int i = 0; i < e->n_running; i++) {
+        engine_job *j = e->running[i];
+        if (!kv_seq_is_rerunning(j->seq)) continue;
+        kv_seq_rewind(j->seq, 0);
+        j->n_done = 0;
+    }
+    e->lacks_blocks = false;
+}
+
 static void admit(engine *e) {
     while (e->waiting && e->n_running < e->config.n_parallel) {
         engine_job *j = e->waiting;
@@ -235,6 +289,7 @@ static void admit(engine *e) {
         e->n_waiting--;
         j->next = NULL;
         if (!j->start_ns) j->start_ns = clock_ns();
+        adopt(e, j);
         e->running[e->n_running] = j;
         j->slot = e->free_slots[e->n_running++];
         sampler_start(e->samplers[j->slot], &j->request.sampling);
@@ -291,8 +346,12 @@ static int build_spans(engine *e) {
     for (int i = 0; i < e->n_running; i++) {
         engine_job *j = e->running[i];
         int32_t rows = e->rows[i], silent = 0;
-        /* Every sequence's whole window is in the plan, so this cannot fail for want of blocks. */
-        if (rows == 0 || !kv_seq_reserve(j->seq, rows)) continue;
+        if (rows == 0) continue;
+        /* Every sequence's whole window is in the plan: only a re-run's surplus can be in the way. */
+        if (!kv_seq_reserve(j->seq, rows)) {
+            e->lacks_blocks = true;
+            continue;
+        }
         while (silent < rows && !is_wanted(j, j->n_done + silent + 1)) silent++;
         e->step_jobs[n] = j;
         e->spans[n++] = (model_span){.seq = j->seq,
@@ -397,6 +456,7 @@ static void step(engine *e) {
     for (int s = 0; s < n; s++) {
         kv_seq *seq = e->spans[s].seq;
         kv_seq_commit(seq, e->spans[s].n);
+        kv_seq_share(seq, e->spans[s].ids, e->spans[s].n);
         e->step_jobs[s]->n_done += e->spans[s].n;
         e->step_jobs[s]->cost = (engine_cost){.n_attended = e->spans[s].n_attended,
                                               .n_blocks = kv_seq_n_blocks(seq),
@@ -406,6 +466,7 @@ static void step(engine *e) {
     pool_run(e->pool, n_draws, run_draw, e);
     int64_t now = clock_ns();
     measure(e, n, now - begin);
+    count_blocks(e);
     for (int i = 0; i < n_draws; i++) publish(e, &e->draws[i], now);
     for (int s = 0; s < n; s++) {
         engine_finish how;
@@ -449,6 +510,7 @@ void engine_main(engine *e) {
         end_due(e, now, closes);
         unpark(e);
         park_unread(e, now);
+        if (e->lacks_blocks) give_up_reruns(e);
         admit(e);
         atomic_store_explicit(&e->counters.n_running, e->n_running, memory_order_relaxed);
         atomic_store_explicit(&e->counters.n_waiting, e->n_waiting + e->n_parked,

@@ -31,9 +31,14 @@ typedef struct engine_config {
     int n_events;               /* events a job may be ahead of its reader, rounded up to a power of
                                two; 0 = 128 */
     int64_t max_context_tokens; /* longest prompt; 0 = trained length */
-    int64_t max_kv_size;  /* visible rows per full layer (p + W); 0 = max_context_tokens. If both
+    int64_t max_kv_size; /* visible rows per full layer (p + W); 0 = max_context_tokens. If both
                                are 0, both shrink together until the plan fits, to 1,024 at least */
-    int64_t pinned;       /* p: rows kept for ever; −1 = 0 with learned sinks, else one block */
+    int64_t pinned;     /* p: rows kept for ever of a prompt without n_pinned; −1 = 0 with learned
+                               sinks, else one block (the 4 rows that such models lean on) */
+    int64_t max_pinned; /* most rows kept for ever because of n_pinned; −1 = `pinned` if that is
+                               given, else no cap of its own. Never more than half of max_kv_size */
+    uint64_t
+        kv_cache_bytes;   /* key/value blocks for reuse alone, beyond the running jobs' windows */
     kern_kv_type kv_type; /* default KERN_KV_F16 */
     int32_t max_chunk;    /* prefill rows per step at most; 0 = 512 */
     int step_budget_ms;   /* aim for a step when anybody waits; 0 = 100 */
@@ -121,6 +126,8 @@ typedef struct engine_request {
                                with k top alternatives */
     int64_t deadline_ns; /* clock_ns() after which the job ends with ERR_DEADLINE; 0 = none */
     int64_t max_kv_size; /* at most the engine's, for this job; 0 = the engine's */
+    size_t n_pinned;     /* leading prompt ids that should stay visible for ever: a conversation's
+                            system, developer and tools part; rounded up to blocks, capped; 0 = none */
     /* Called on the engine thread, at most once per engine_poll() that returned false: there is
      * something to read now. Must not block, allocate or call into the engine; do not call
      * engine_job_free with a lock held that wake() takes. May be NULL. */
@@ -138,7 +145,8 @@ typedef enum engine_finish {
 typedef enum engine_event_kind { ENGINE_PROMPT, ENGINE_TOKEN, ENGINE_END } engine_event_kind;
 
 typedef struct engine_usage {
-    int64_t n_prompt, n_cached, n_generated;
+    int64_t n_prompt, n_generated;
+    int64_t n_cached; /* leading prompt tokens that did not run: their rows were there */
     int64_t queue_ns, prefill_ns, decode_ns; /* waiting; first step → first token; rest */
     int64_t kv_rows;                         /* rows held at the end */
 } engine_usage;
@@ -186,7 +194,10 @@ typedef struct engine_stats {
     uint64_t prefill_ns_total, decode_ns_total; /* of steps with and without prompt rows */
     uint64_t n_stopped_steps; /* given up between layers: every job was cancelled */
     uint64_t n_parked;        /* times a job gave its place away because nobody read it */
-    int64_t kv_blocks_used, kv_blocks_total;
+    uint64_t n_rerun_tokens;  /* run again for sliding layers while full layers kept their rows */
+    int64_t kv_blocks_used,
+        kv_blocks_total;      /* used: held by jobs, each once however many share it */
+    int64_t kv_blocks_cached; /* held by none and findable */
 } engine_stats;
 engine_stats engine_get_stats(const engine *e);
 

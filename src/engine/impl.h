@@ -21,11 +21,11 @@ typedef struct draw {
 } draw;
 
 typedef struct counters {
-    atomic_llong n_running, n_waiting, kv_blocks_used;
+    atomic_llong n_running, n_waiting, kv_blocks_used, kv_blocks_cached;
     atomic_ullong n_jobs, n_cancelled, n_rejected, n_failed;
     atomic_ullong n_prompt_tokens, n_cached_tokens, n_generated_tokens;
     atomic_ullong n_steps, step_ns_total, prefill_ns_total, decode_ns_total, n_stopped_steps,
-        n_parked;
+        n_parked, n_rerun_tokens;
 } counters;
 
 struct engine {
@@ -61,6 +61,7 @@ struct engine {
     model_span *spans;      /* … and their spans */
     draw *draws;            /* [max_logits] */
     sched_rate rate;
+    bool lacks_blocks; /* a job could not go on beside a re-run */
 };
 
 /* plan.c */

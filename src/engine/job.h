@@ -48,6 +48,8 @@ struct engine_job {
     int32_t *ids;   /* [n_prompt + n_kept] the prompt, then what was generated, as far as kept */
     int64_t n_kept; /* generated ids that have room in `ids` */
     int64_t n_done; /* tokens in the sequence */
+    int64_t n_cached;
+    bool was_admitted;
     int64_t n_said; /* highest index of a token that was scored or drawn, counted from the prompt's
                            start: rows that run again are silent up to here */
     int64_t n_generated;

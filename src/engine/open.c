@@ -148,7 +148,9 @@ engine_stats engine_get_stats(const engine *e) {
     GET(decode_ns_total);
     GET(n_stopped_steps);
     GET(n_parked);
+    GET(n_rerun_tokens);
     GET(kv_blocks_used);
+    GET(kv_blocks_cached);
 #undef GET
     return out;
 }

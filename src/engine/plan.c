@@ -33,6 +33,7 @@ engine_config engine_defaults(void) {
     return (engine_config){
         .n_queue = DEFAULT_QUEUE,
         .pinned = -1,
+        .max_pinned = -1,
         .kv_type = KERN_KV_F16,
     };
 }
@@ -65,6 +66,7 @@ bool engine_fill_defaults(engine_config *c, const model_info *info, error *err) 
     if (c->max_chunk == 0) c->max_chunk = DEFAULT_CHUNK;
     if (c->step_budget_ms == 0) c->step_budget_ms = DEFAULT_BUDGET_MS;
     if (c->park_after_ms == 0) c->park_after_ms = DEFAULT_PARK_MS;
+    if (c->max_pinned == -1) c->max_pinned = c->pinned == -1 ? max_rows : c->pinned;
     if (c->pinned == -1) c->pinned = info->has_sinks ? 0 : KV_BLOCK;
     if (!check_range("threads", c->n_threads, 1, 1024, err) ||
         !check_range("parallel", c->n_parallel, 1, MAX_PARALLEL, err) ||
@@ -74,6 +76,7 @@ bool engine_fill_defaults(engine_config *c, const model_info *info, error *err) 
         !check_range("step_budget_ms", c->step_budget_ms, 1, 3600 * 1000, err) ||
         !check_range("park_after_ms", c->park_after_ms, 1, 3600 * 1000, err) ||
         !check_range("pinned", c->pinned, 0, max_rows / 2, err) ||
+        !check_range("max_pinned", c->max_pinned, 0, max_rows, err) ||
         !check_range("max_context_tokens", c->max_context_tokens, 0, max_rows, err) ||
         !check_range("max_kv_size", c->max_kv_size, 0, max_rows, err))
         return false;
@@ -97,7 +100,8 @@ kv_config engine_kv_config(const engine_config *c, const model_info *info, int64
                                  .type = c->kv_type},
                        .n_seqs = c->n_parallel,
                        .max_rows = rows,
-                       .max_chunk = c->max_chunk};
+                       .max_chunk = c->max_chunk,
+                       .cache_bytes = c->kv_cache_bytes};
 }
 
 /* ── The plan ── */

@@ -93,7 +93,8 @@ static void expect_same_rows(kv *k, int g, int32_t a, int32_t b) {
     const group *gr = &k->groups[g];
     for (int i = 0; i < gr->n_layers; i++)
         if (memcmp(kv_slot_tile(k, gr, i, a, 0), kv_slot_tile(k, gr, i, b, 0), k->slot_bytes)) {
-            log_line(LOG_ERROR, "kv", "two blocks of one name differ in layer %d of group %d", i, g);
+            log_line(LOG_ERROR, "kv", "two blocks of one name differ in layer %d of group %d", i,
+                     g);
             abort();
         }
 #else

@@ -146,8 +146,7 @@ bool kv_seq_reserve(kv_seq *s, int64_t n) {
             kv_drop_slot(k, i, *slot_of(t, t->first), i == FULL || kv_is_marked(s, t->first));
         t->first = first[i];
         for (; t->end < end[i]; t->end++)
-            if (t->end < t->n_fixed || t->end >= t->first)
-                *slot_of(t, t->end) = kv_take_slot(k, i);
+            if (t->end < t->n_fixed || t->end >= t->first) *slot_of(t, t->end) = kv_take_slot(k, i);
         if (copied[i] == NONE) continue;
         int32_t *at = slot_of(t, copied[i]), copy = kv_take_slot(k, i);
         int64_t row = i == FULL ? max64(s->len, s->kept_until) : s->len;

@@ -88,7 +88,7 @@ int64_t kv_rerun_rows(const kv *k);
 /* NULL with a sentence when the window is nonsensical (W < KV_BLOCK, p not a multiple, p + W above
  * the plan). Holds no block yet. */
 kv_seq *kv_seq_new(kv *k, kv_window window, error *err);
-void kv_seq_free(kv_seq *s); /* lets every block go; named ones stay findable */
+void kv_seq_free(kv_seq *s);         /* lets every block go; named ones stay findable */
 int64_t kv_seq_len(const kv_seq *s); /* positions committed */
 kv_window kv_seq_window(const kv_seq *s);
 /* Makes rows [len, len+n) writable, first releasing blocks that no row ≥ len can see. False when

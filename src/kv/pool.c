@@ -29,9 +29,10 @@ static int64_t blocks_touched(int64_t n) {
 static int64_t cache_blocks(const kv_config *c, const layout *l, int g) {
     bool has_both = l->n_layers[FULL] && l->n_layers[SLIDING];
     int64_t n = 1 + min64(l->rerun_blocks[g], l->seq_blocks[g]);
-    if (g == SLIDING && has_both) n += (2 * (int64_t)c->n_seqs + 2) * (blocks_touched(l->width) + 1);
-    uint64_t bytes = has_both ? (g == FULL ? c->cache_bytes / 4 * 3 : c->cache_bytes / 4)
-                              : c->cache_bytes;
+    if (g == SLIDING && has_both)
+        n += (2 * (int64_t)c->n_seqs + 2) * (blocks_touched(l->width) + 1);
+    uint64_t bytes =
+        has_both ? (g == FULL ? c->cache_bytes / 4 * 3 : c->cache_bytes / 4) : c->cache_bytes;
     uint64_t block = l->slot_bytes * (uint64_t)l->n_layers[g];
     uint64_t more = bytes / block;
     return n + (more > INT32_MAX ? INT32_MAX : (int64_t)more);
@@ -75,7 +76,7 @@ static bool plan(const kv_config *c, layout *l, const char **why) {
         int64_t rows = g == FULL ? c->max_rows : l->width;
         l->seq_blocks[g] = blocks_touched(rows + c->max_chunk - 1);
         l->n_blocks[g] = l->seq_blocks[g] * c->n_seqs + cache_blocks(c, l, g);
-        if (l->n_blocks[g] > INT32_MAX / 4) return false;
+        if (l->n_blocks[g] > INT32_MAX - l->n_entries) return false;
         uint64_t bytes;
         if (__builtin_mul_overflow(one, (uint64_t)l->n_blocks[g], &bytes) ||
             __builtin_mul_overflow(bytes, (uint64_t)l->n_layers[g], &bytes) ||

@@ -26,9 +26,10 @@ enum {
     N_CLIENTS = 3,
     JOBS_PER_CLIENT = 60,
     AT_ONCE = 6,
-    MAX_PROMPT = 160,
+    MAX_PROMPT = 240,
     MAX_GENERATED = 60,
-    N_VOCAB_MAX = 64
+    N_VOCAB_MAX = 64,
+    N_TEXTS = 4, /* of a world: what its prompts begin with */
 };
 enum { PATIENCE_MS = 20000 }; /* a wake-up that takes longer is lost */
 
@@ -43,7 +44,7 @@ static bool chance(dice *d, int percent) {
 }
 
 static atomic_int n_failures;
-static atomic_llong n_jobs_done, n_tokens_checked, n_parked;
+static atomic_llong n_jobs_done, n_tokens_checked, n_parked, n_cached, n_rerun;
 static atomic_llong n_ended[4]; /* by engine_finish */
 #define COMPLAIN(...)                                \
     do {                                             \
@@ -83,6 +84,8 @@ static world make_world(uint64_t seed) {
     c->park_after_ms = 1 + (int)roll(&d, 5);
     c->pinned = chance(&d, 50) ? 0 : 32 * (int64_t)roll(&d, 3);
     c->max_kv_size = c->pinned + 32 + (int64_t)roll(&d, 120);
+    if (chance(&d, 50)) c->max_pinned = (int64_t)roll(&d, 100);
+    if (chance(&d, 30)) c->kv_cache_bytes = 1 << 20;
     c->max_context_tokens = MAX_PROMPT;
     c->kv_type = (kern_kv_type)roll(&d, 4);
     w.closes_early = chance(&d, 15);
@@ -100,8 +103,14 @@ static void make_ask(dice *d, const world *w, ask *a) {
     engine_request *r = &a->r;
     *r = (engine_request){.prompt = a->prompt, .stop_ids = a->stop_ids, .score_prompt = -1};
     r->n_prompt = 1 + roll(d, chance(d, 50) ? 12 : MAX_PROMPT);
+    /* Most begin like others do: the world's texts part from each other at multiples of 40. */
+    uint64_t text = roll(d, N_TEXTS);
+    size_t same = chance(d, 70) ? roll(d, r->n_prompt + 1) : 0;
     for (size_t i = 0; i < r->n_prompt; i++)
-        a->prompt[i] = (int32_t)roll(d, (uint64_t)w->fake.n_vocab);
+        a->prompt[i] = i < same ? (int32_t)(rng_at(w->seed, i < 40 * text ? i : i + 1000 * text) %
+                                            (uint64_t)w->fake.n_vocab)
+                                : (int32_t)roll(d, (uint64_t)w->fake.n_vocab);
+    if (chance(d, 40)) r->n_pinned = roll(d, r->n_prompt + 1);
     sample_params *p = &r->sampling;
     *p = sample_defaults();
     p->seed = roll(d, 1000);
@@ -140,6 +149,17 @@ static bool is_same(const sample_result *a, const sample_result *b) {
     return same;
 }
 
+/* p as the engine's header has it. */
+static int64_t expected_pins(const world *w, const engine_request *r, int64_t rows) {
+    int64_t always = w->config.pinned, cap = w->config.max_pinned;
+    if (r->n_pinned == 0) return always;
+    if (cap < 0) cap = always;
+    int64_t p = ((int64_t)r->n_pinned + 31) / 32 * 32, half = rows / 2 / 32 * 32;
+    if (p > cap / 32 * 32) p = cap / 32 * 32;
+    if (p > half) p = half;
+    return p < always && cap > always ? always : p;
+}
+
 /* Compares what a job said with what the request leads to when run alone. */
 static void check_said(const world *w, const ask *a, const said *s, bool is_whole,
                        engine_finish how) {
@@ -157,13 +177,14 @@ static void check_said(const world *w, const ask *a, const said *s, bool is_whol
     model_limits limits = {chunk, chunk};
     model_ctx *ctx = model_ctx_new(m, limits, NULL, &err);
     kv_config kc = {
-        {info->n_layers, info->n_kv_heads, info->head_dim, info->layer_width, KERN_KV_F32},
-        1,
-        w->config.max_kv_size,
-        chunk};
+        .shape = {info->n_layers, info->n_kv_heads, info->head_dim, info->layer_width, KERN_KV_F32},
+        .n_seqs = 1,
+        .max_rows = w->config.max_kv_size,
+        .max_chunk = chunk};
     kv *k = kv_new(&kc, &err);
     int64_t rows = r->max_kv_size ? r->max_kv_size : w->config.max_kv_size;
-    kv_seq *seq = kv_seq_new(k, (kv_window){w->config.pinned, rows - w->config.pinned}, &err);
+    int64_t p = expected_pins(w, r, rows);
+    kv_seq *seq = kv_seq_new(k, (kv_window){p, rows - p}, &err);
     sampler *smp = sampler_new(&r->sampling, w->fake.n_vocab, &err);
     if (!m || !ctx || !k || !seq || !smp) COMPLAIN("the twin cannot be built: %s", err.message);
     sampler_note_prompt(smp, r->prompt, r->n_prompt);
@@ -171,7 +192,7 @@ static void check_said(const world *w, const ask *a, const said *s, bool is_whol
     for (size_t at = 0;
          at < r->n_prompt && (s->n_generated > 0 || (int64_t)at < s->n_scored + 1);) {
         int32_t n = r->n_prompt - at < (size_t)chunk ? (int32_t)(r->n_prompt - at) : chunk;
-        model_span sp = {seq, r->prompt + at, n, n, NULL};
+        model_span sp = {.seq = seq, .ids = r->prompt + at, .n = n, .n_logits = n};
         if (!kv_seq_reserve(seq, n)) COMPLAIN("the twin has no blocks");
         model_forward(ctx, &sp, 1, NULL);
         kv_seq_commit(seq, n);
@@ -205,7 +226,7 @@ static void check_said(const world *w, const ask *a, const said *s, bool is_whol
             want_how = ENGINE_STOP;
             if (i + 1 != s->n_generated) COMPLAIN("a job went on after a stop id");
         }
-        model_span sp = {seq, &want.id, 1, 1, NULL};
+        model_span sp = {.seq = seq, .ids = &want.id, .n = 1, .n_logits = 1};
         if (!kv_seq_reserve(seq, 1)) COMPLAIN("the twin has no blocks");
         model_forward(ctx, &sp, 1, NULL);
         kv_seq_commit(seq, 1);
@@ -280,6 +301,9 @@ static void take(client *c, mine *m, const engine_event *ev) {
         if (ev->usage.n_generated != s->n_generated)
             COMPLAIN("usage says %lld tokens", (long long)ev->usage.n_generated);
         if (ev->usage.n_prompt != (int64_t)m->a.r.n_prompt) COMPLAIN("usage has another prompt");
+        if (ev->usage.n_cached < 0 || ev->usage.n_cached >= ev->usage.n_prompt)
+            COMPLAIN("%lld of %lld prompt tokens cached", (long long)ev->usage.n_cached,
+                     (long long)ev->usage.n_prompt);
         if (ev->finish == ENGINE_FAILED && (ev->err.code != ERR_DEADLINE || !m->a.r.deadline_ns))
             COMPLAIN("failed: %s", ev->err.message);
         if (ev->finish == ENGINE_CANCELLED && !m->cancelled && !c->w->closes_early)
@@ -441,6 +465,8 @@ static void run_world(uint64_t seed) {
     if (s.n_jobs != N_CLIENTS * JOBS_PER_CLIENT)
         COMPLAIN("the engine counted %llu jobs", (unsigned long long)s.n_jobs);
     atomic_fetch_add(&n_parked, (long long)s.n_parked);
+    atomic_fetch_add(&n_cached, (long long)s.n_cached_tokens);
+    atomic_fetch_add(&n_rerun, (long long)s.n_rerun_tokens);
     engine_close(w.e);
     free(clients);
 }
@@ -457,13 +483,14 @@ static void test_worlds(void **state) {
         run_world(seed);
     printf(
         "# %lld jobs, %lld tokens checked; ended: %lld stop, %lld length, %lld cancelled, %lld late; %lld "
-        "parked\n",
+        "parked; %lld prompt tokens cached, %lld run again\n",
         (long long)n_jobs_done, (long long)n_tokens_checked, (long long)n_ended[ENGINE_STOP],
         (long long)n_ended[ENGINE_LENGTH], (long long)n_ended[ENGINE_CANCELLED],
-        (long long)n_ended[ENGINE_FAILED], (long long)n_parked);
+        (long long)n_ended[ENGINE_FAILED], (long long)n_parked, (long long)n_cached,
+        (long long)n_rerun);
     assert_int_equal(n_failures, 0);
     assert_true(n_tokens_checked > 0);
-    if (n >= 8) assert_true(n_parked > 0);
+    if (n >= 8) assert_true(n_parked > 0 && n_cached > 0 && n_rerun > 0);
     for (int i = 0; i < 4 && n >= 8; i++)
         assert_true(n_ended[i] > 0); /* the seeds reach every way to end */
 }

@@ -207,7 +207,7 @@ static void test_cancel_inside_forward(void **state) {
     r.prompt = many, r.n_prompt = 64;
     engine_job *a = engine_submit(e, &r, NULL), *b = engine_submit(e, &r, NULL);
     AWAIT(e, s.n_running == 2);
-    uint64_t steps = engine_get_stats(e).n_steps; /* a may have had one alone */
+    uint64_t steps = engine_get_stats(e).n_steps;     /* a may have had one alone */
     nanosleep(&(struct timespec){0, 30000000}, NULL); /* now inside a pass of both */
     engine_cancel(a);
     nanosleep(&(struct timespec){0, 30000000}, NULL);
@@ -297,6 +297,88 @@ static void test_nothing_to_generate(void **state) {
     assert_false(engine_wait(j, &ev, -1)); /* after the end it does not block */
     engine_job_free(j);
     engine_close(e);
+}
+
+/* ── Reuse ── */
+
+/* Whoever comes after finds the rows of a shared prompt; those who come at once end up with one copy. */
+static void test_agents_share_one_system_prompt(void **state) {
+    (void)state;
+    enum { N = 8, SYSTEM = 320, ALL = SYSTEM + 20 };
+    model_fake_config f = fake_config();
+    f.width = 0;
+    engine_config c = small_config();
+    c.n_parallel = N, c.max_kv_size = 1024, c.park_after_ms = 100000;
+    for (int is_warm = 0; is_warm < 2; is_warm++) {
+        engine *e = open_fake(&f, &c);
+        static int32_t prompts[N][ALL];
+        for (int i = 0; i < N; i++)
+            for (int t = 0; t < ALL; t++) prompts[i][t] = t < SYSTEM ? t * 7 % 50 : (i + t) % 50;
+        engine_request r = make_request(-1);
+        r.n_prompt = ALL, r.n_pinned = SYSTEM;
+        engine_event ev;
+        if (is_warm) {
+            r.prompt = prompts[0], r.max_tokens = 1;
+            engine_job *j = engine_submit(e, &r, NULL);
+            assert_int_equal(read_all(j, &ev), 1);
+            assert_int_equal(ev.usage.n_cached, 0);
+            engine_job_free(j);
+            r.max_tokens = -1;
+        }
+        engine_job *jobs[N];
+        for (int i = 0; i < N; i++) {
+            r.prompt = prompts[i];
+            assert_non_null(jobs[i] = engine_submit(e, &r, NULL));
+        }
+        /* All their rings are full. */
+        AWAIT(e, s.n_generated_tokens == (uint64_t)N * 16 + (uint64_t)is_warm);
+        engine_stats now = engine_get_stats(e);
+        /* Ten blocks once; then 20 tokens and 15 of the answer are two blocks of each job's own. */
+        assert_int_equal(now.kv_blocks_used, SYSTEM / KV_BLOCK + 2 * N);
+        if (is_warm) assert_true(now.n_cached_tokens >= N * SYSTEM);
+        for (int i = 0; i < N; i++) engine_job_free(jobs[i]);
+        AWAIT(e, s.kv_blocks_used == 0 && s.kv_blocks_cached > 0);
+        engine_close(e);
+    }
+}
+
+/* The same answer from a cold engine and from one that has had the conversation before; what was not run
+ * is told. */
+static void test_usage_tells_what_was_cached(void **state) {
+    (void)state;
+    model_fake_config f = fake_config();
+    engine_config c = small_config();
+    c.max_kv_size = 512;
+    engine *e = open_fake(&f, &c), *cold = open_fake(&f, &c);
+    int32_t prompt[300], again[2][8];
+    for (int i = 0; i < 300; i++) prompt[i] = i * 11 % 50;
+    engine_request r = make_request(8);
+    r.prompt = prompt;
+    r.sampling.temperature = 0;
+    engine_event ev;
+    r.n_prompt = 200;
+    engine_job *j = engine_submit(e, &r, NULL);
+    read_all(j, &ev);
+    assert_int_equal(ev.usage.n_cached, 0);
+    engine_job_free(j);
+    r.n_prompt = 300;
+    engine *both[] = {e, cold};
+    for (int i = 0; i < 2; i++) {
+        j = engine_submit(both[i], &r, NULL);
+        for (int t = 0; t < 8; t++) {
+            assert_true(engine_wait(j, &ev, PATIENCE_MS));
+            again[i][t] = ev.token.id;
+        }
+        assert_true(engine_wait(j, &ev, PATIENCE_MS));
+        assert_int_equal(ev.kind, ENGINE_END);
+        assert_int_equal(ev.usage.n_cached, i == 0 ? 200 : 0);
+        engine_job_free(j);
+    }
+    assert_memory_equal(again[0], again[1], sizeof again[0]);
+    engine_stats s = engine_get_stats(e);
+    assert_int_equal(s.n_cached_tokens, 200);
+    engine_close(e);
+    engine_close(cold);
 }
 
 static void test_plan_shrinks_what_nobody_asked_for(void **state) {
@@ -438,6 +520,8 @@ int main(void) {
         cmocka_unit_test(test_deadlines),
         cmocka_unit_test(test_unread_jobs_give_way),
         cmocka_unit_test(test_nothing_to_generate),
+        cmocka_unit_test(test_agents_share_one_system_prompt),
+        cmocka_unit_test(test_usage_tells_what_was_cached),
         cmocka_unit_test(test_plan_shrinks_what_nobody_asked_for),
         cmocka_unit_test(test_real_model),
         cmocka_unit_test(test_plan_before_loading),

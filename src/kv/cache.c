@@ -3,7 +3,6 @@
  * of a child are the same is decided by comparing ids.
  */
 #include <assert.h>
-#include <stdlib.h>
 
 #include "base/log.h"
 #include "kv/impl.h"
@@ -95,7 +94,7 @@ static void expect_same_rows(kv *k, int g, int32_t a, int32_t b) {
         if (memcmp(kv_slot_tile(k, gr, i, a, 0), kv_slot_tile(k, gr, i, b, 0), k->slot_bytes)) {
             log_line(LOG_ERROR, "kv", "two blocks of one name differ in layer %d of group %d", i,
                      g);
-            abort();
+            __builtin_trap();
         }
 #else
     (void)k, (void)g, (void)a, (void)b;

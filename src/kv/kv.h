@@ -33,7 +33,7 @@
  * Threads: one owner (the engine thread); kv_seq_new, and kv_seq_free of a sequence
  * that never held a block, may be called on any thread. During a forward pass compute
  * threads read rows and write rows of their own positions; nothing else changes then.
- * Debug builds poison freed blocks with NaN, and abort when two blocks of one name
+ * Debug builds poison freed blocks with NaN, and stop when two blocks of one name
  * hold different bytes.
  */
 #ifndef KV_KV_H

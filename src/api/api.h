@@ -11,6 +11,7 @@
 
 #include "api/http.h"
 #include "chat/turn.h"
+#include "config/config.h"
 
 typedef struct api api;
 
@@ -34,6 +35,11 @@ typedef struct api_options {
     uint64_t config_hash;         /* of the effective configuration, for system_fingerprint */
     sample_params sampling;       /* defaults of the operator for what a request leaves out */
     const char *reasoning_effort; /* default, or NULL */
+    /* for requests that do not say themselves: [performance mode] */
+    config_limits limits[2];
+    bool performance_mode;
+    int64_t context_margin;
+    int truncation; /* 1 auto, 0 disabled, −1: oldest turns are dropped where max_context_tokens is set */
 } api_options;
 
 api_options api_defaults(void);

@@ -328,7 +328,8 @@ void chat_request_make_turn(void *ctx, size_t i, turn_request *q) {
     q->sampling = g->sampling;
     q->sampling.seed = gen_seed(g, i);
     q->sampling.n_top = k->p.logprobs ? (int32_t)k->p.top_logprobs : -1;
-    q->max_tokens = g->max_completion_tokens >= 0 ? g->max_completion_tokens : g->max_tokens;
+    q->max_tokens = g->max_tokens;
+    q->context = g->context;
     q->stops = g->stops;
     q->n_stops = g->n_stops;
     q->ignore_end = g->ignore_eos;

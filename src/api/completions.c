@@ -166,6 +166,8 @@ static void make_turn(void *ctx, size_t i, turn_request *q) {
                                                        : -1;
     q->score_prompt = k->p.has_logprobs && k->p.echo ? (int32_t)k->p.logprobs : -1;
     q->max_tokens = g->max_tokens;
+    q->context = g->context;
+    if (k->p.echo) q->context.mode = CONTEXT_REFUSE; /* what is shown is what was scored */
     q->stops = g->stops;
     q->n_stops = g->n_stops;
     q->ignore_end = g->ignore_eos;
@@ -407,7 +409,7 @@ static bool start(api *a, http_req *r, job *k, error *err) {
     if (!body) return false;
     k->a = a;
     k->p = (params){.gen = gen_defaults(a)};
-    k->p.gen.max_tokens = DEFAULT_MAX_TOKENS;
+    k->p.gen.default_max_tokens = DEFAULT_MAX_TOKENS;
     field_ctx ctx = {.mem = http_arena(r), .user = a};
     if (!fields_decode(&ctx, body, fields, sizeof fields / sizeof fields[0], "", &k->p, err))
         return false;

@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "base/os.h"
 
+const char *const gen_truncations[] = {"disabled", "auto", NULL};
 const char *const gen_service_tiers[] = {"auto", "default", "flex", "scale", "priority", NULL};
 
 enum { MAX_STOPS = 4, MAX_METADATA = 16 };
@@ -117,15 +118,13 @@ bool gen_decode_not_implemented(const field_ctx *c, json_t *v, const char *path,
     return error_set(err, ERR_NOT_IMPLEMENTED, path, "'%s' is not implemented yet.", path);
 }
 
-bool gen_decode_truncation(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
-    (void)c, (void)out;
-    static const char *const values[] = {"disabled", "auto", NULL};
-    int which;
-    if (!field_enum(v, path, values, &which, err)) return false;
-    if (which == 1)
-        return error_set(
-            err, ERR_NOT_IMPLEMENTED, path,
-            "'truncation: auto' is not implemented yet; a prompt that is too long is refused.");
+bool gen_decode_performance_mode(const field_ctx *c, json_t *v, const char *path, void *out,
+                                 error *err) {
+    (void)c;
+    gen_params *p = out;
+    bool on;
+    if (!field_bool(v, path, &on, err)) return false;
+    p->asked.performance_mode = on;
     return true;
 }
 
@@ -143,7 +142,55 @@ gen_params gen_defaults(const api *a) {
                         .max_completion_tokens = -1,
                         .top_k = s.top_k,
                         .min_tokens_to_keep = s.min_tokens_to_keep,
-                        .repetition_window = s.repetition_window};
+                        .repetition_window = s.repetition_window,
+                        .default_max_tokens = -1,
+                        .asked = {-1, -1, -1, -1, -1, -1, -1, -1}};
+}
+
+/* The first that was given. */
+static int64_t first_of(int64_t a, int64_t b, int64_t otherwise) {
+    return a >= 0 ? a : b >= 0 ? b : otherwise;
+}
+
+/* A request is stronger than the server's configuration, and within one of them a perf_ value is stronger
+ * than its plain twin while the mode is on. */
+static bool finish_limits(const api *a, gen_params *p, error *err) {
+    const gen_context *q = &p->asked;
+    bool on = q->performance_mode >= 0 ? q->performance_mode : a->o.performance_mode;
+    const config_limits *mine = &a->o.limits[on];
+    const engine_plan *plan = engine_get_plan(a->engine);
+    int64_t least = engine_get_config(a->engine)->pinned + KV_BLOCK;
+    int64_t plain = p->max_completion_tokens >= 0 ? p->max_completion_tokens : p->max_tokens;
+    bool has_own = p->default_max_tokens >= 0 && mine->max_tokens == a->o.limits[0].max_tokens;
+    p->max_tokens = first_of(on ? q->perf_max_tokens : -1, plain,
+                             has_own ? p->default_max_tokens : mine->max_tokens);
+    p->max_completion_tokens = -1;
+    int64_t rows =
+        first_of(on ? q->perf_max_kv_size : -1, p->max_kv_size ? p->max_kv_size : -1, -1);
+    if (rows > plan->kv_rows)
+        return error_set(
+            err, ERR_INT_ABOVE_MAX, "max_kv_size",
+            "Invalid 'max_kv_size': this server was started with a window of %lld tokens; a request may only lower it.",
+            (long long)plan->kv_rows);
+    if (rows >= 0 && rows < least)
+        return error_set(
+            err, ERR_INT_BELOW_MIN, "max_kv_size",
+            "Invalid 'max_kv_size': a window of %lld is too small. %lld tokens are pinned here and the cache works in "
+            "blocks of %d, so ask for at least %lld.",
+            (long long)rows, (long long)(least - KV_BLOCK), KV_BLOCK, (long long)least);
+    p->max_kv_size = rows >= 0 ? rows : mine->max_kv_size < plan->kv_rows ? mine->max_kv_size : 0;
+    p->context = (context_rules){
+        .max_tokens = first_of(on ? q->perf_max_context_tokens : -1, q->max_context_tokens,
+                               mine->max_context_tokens),
+        .margin = first_of(q->max_context_tokens_margin, -1, a->o.context_margin),
+        .budget = on ? first_of(q->perf_prompt_token_budget, -1, mine->prompt_token_budget) : 0,
+    };
+    int truncation = q->truncation >= 0 ? q->truncation : a->o.truncation;
+    bool is_limited = p->context.max_tokens || p->context.budget;
+    p->context.mode = truncation == 1                ? CONTEXT_CUT
+                      : truncation < 0 && is_limited ? CONTEXT_DROP
+                                                     : CONTEXT_REFUSE;
+    return context_check(&p->context, engine_get_config(a->engine)->max_context_tokens, err);
 }
 
 bool gen_finish(const api *a, gen_params *p, error *err) {
@@ -161,13 +208,7 @@ bool gen_finish(const api *a, gen_params *p, error *err) {
     s->bias = p->bias;
     s->n_bias = (int32_t)p->n_bias;
     s->seed = (uint64_t)p->seed;
-    const engine_plan *plan = engine_get_plan(a->engine);
-    if (p->max_kv_size > plan->kv_rows)
-        return error_set(
-            err, ERR_INT_ABOVE_MAX, "max_kv_size",
-            "Invalid 'max_kv_size': this server was started with a window of %lld tokens; a request may only lower it.",
-            (long long)plan->kv_rows);
-    return sample_check(s, engine_get_model(a->engine)->n_vocab, err);
+    return finish_limits(a, p, err) && sample_check(s, engine_get_model(a->engine)->n_vocab, err);
 }
 
 uint64_t gen_seed(const gen_params *p, size_t i) {
@@ -219,6 +260,22 @@ choices *choices_new(api *a, size_t n, bool keep_tokens,
     return c;
 }
 
+/* What the prompt lost is said in the answer's head too, before any of its body. */
+static void put_headers(const choices *c, http_req *r) {
+    int64_t turns = 0, tokens = 0;
+    for (size_t i = 0; i < c->n; i++) {
+        const context_result *cut = turn_get_context(c->items[i].t);
+        if (cut->n_turns_dropped > turns) turns = cut->n_turns_dropped;
+        if (cut->n_tokens_dropped > tokens) tokens = cut->n_tokens_dropped;
+    }
+    if (!tokens) return;
+    char number[24];
+    snprintf(number, sizeof number, "%lld", (long long)turns);
+    http_add_header(r, "x-oriel-dropped-turns", number);
+    snprintf(number, sizeof number, "%lld", (long long)tokens);
+    http_add_header(r, "x-oriel-dropped-tokens", number);
+}
+
 static void wake_request(void *r) {
     http_wake(r);
 }
@@ -230,7 +287,9 @@ choices *choices_start(api *a, http_req *r, size_t n, bool keep_tokens,
                        void (*make)(void *ctx, size_t i, turn_request *out), void *ctx,
                        error *err) {
     choices *c = choices_new(a, n, keep_tokens, make, ctx, wake_request, r, err);
-    if (c) http_own(r, c, free_choices);
+    if (!c) return NULL;
+    put_headers(c, r);
+    http_own(r, c, free_choices);
     return c;
 }
 
@@ -320,7 +379,7 @@ const error *choices_failure(const choices *c) {
 }
 
 static void put_usage(json_out *j, int64_t prompt, int64_t cached, int64_t completion,
-                      int64_t reasoning) {
+                      int64_t reasoning, int64_t dropped_turns, int64_t dropped_tokens) {
     json_obj(j);
     json_kv_int(j, "prompt_tokens", prompt);
     json_kv_int(j, "completion_tokens", completion);
@@ -329,6 +388,10 @@ static void put_usage(json_out *j, int64_t prompt, int64_t cached, int64_t compl
     json_obj(j);
     json_kv_int(j, "cached_tokens", cached);
     json_kv_int(j, "audio_tokens", 0);
+    if (dropped_tokens) { /* extension, there only when something was left out of the prompt */
+        json_kv_int(j, "dropped_turns", dropped_turns);
+        json_kv_int(j, "dropped_tokens", dropped_tokens);
+    }
     json_end_obj(j);
     json_key(j, "completion_tokens_details");
     json_obj(j);
@@ -341,7 +404,7 @@ static void put_usage(json_out *j, int64_t prompt, int64_t cached, int64_t compl
 }
 
 void choices_put_usage(const choices *c, size_t per_prompt, json_out *j) {
-    int64_t prompt = 0, cached = 0, completion = 0, reasoning = 0;
+    int64_t prompt = 0, cached = 0, completion = 0, reasoning = 0, turns = 0, tokens = 0;
     for (size_t i = 0; i < c->n; i++) {
         const turn_usage *u = &c->items[i].usage;
         completion += u->n_completion;
@@ -349,9 +412,11 @@ void choices_put_usage(const choices *c, size_t per_prompt, json_out *j) {
         if (i % per_prompt == 0) {
             prompt += u->n_prompt;
             cached += u->n_cached;
+            turns += turn_get_context(c->items[i].t)->n_turns_dropped;
+            tokens += turn_get_context(c->items[i].t)->n_tokens_dropped;
         }
     }
-    put_usage(j, prompt, cached, completion, reasoning);
+    put_usage(j, prompt, cached, completion, reasoning, turns, tokens);
 }
 
 http_pull_result choices_pull(choices *c, const choices_sink *sink, void *job, buf *out) {

@@ -91,7 +91,8 @@ static bool admit(void *ctx, http_req *r, error *err) {
         http_add_header(r, "Access-Control-Allow-Origin", origin);
         http_add_header(r, "Vary", "Origin");
         http_add_header(r, "Access-Control-Expose-Headers",
-                        "x-request-id, openai-processing-ms, retry-after");
+                        "x-request-id, openai-processing-ms, retry-after, "
+                        "x-oriel-dropped-turns, x-oriel-dropped-tokens");
     }
     if (!host_is_allowed(a, http_header(r, "Host")))
         return error_set(
@@ -145,7 +146,9 @@ api_options api_defaults(void) {
                          .port = 8080,
                          .n_threads = 1,
                          .model_id = "default",
-                         .sampling = sample_defaults()};
+                         .sampling = sample_defaults(),
+                         .limits = {{.max_tokens = -1}, {.max_tokens = -1}},
+                         .truncation = -1};
 }
 
 api *api_open(chat *c, const api_options *o, error *err) {

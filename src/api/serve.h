@@ -31,13 +31,22 @@ typedef struct api_id {
 api_id api_make_id(const char *prefix);
 int64_t api_now(void); /* Unix seconds */
 
+/* How long a prompt may be and what happens beyond, as a request says it; −1 = it does not. */
+typedef struct gen_context {
+    int64_t max_context_tokens, max_context_tokens_margin;
+    int64_t perf_max_tokens, perf_max_context_tokens, perf_max_kv_size, perf_prompt_token_budget;
+    int performance_mode, truncation; /* 0, 1 (on; auto) */
+} gen_context;
+
 /* Members every generating route has, as OpenAI names them. */
 typedef struct gen_params {
     str model;
     sample_params sampling;
     bool has_seed;
     int64_t seed;
-    int64_t n, max_tokens, max_completion_tokens;
+    int64_t n, max_tokens,
+        max_completion_tokens;  /* −1 = not given; gen_finish: max_tokens is the limit */
+    int64_t default_max_tokens; /* the route's own, or −1 for the server's */
     str *stops;
     size_t n_stops;
     bool stream, include_usage, has_stream_options;
@@ -45,12 +54,15 @@ typedef struct gen_params {
     int64_t n_bias;
     int64_t top_k, min_tokens_to_keep, repetition_window, max_kv_size;
     bool ignore_eos;
+    gen_context asked;     /* what the request says; gen_finish makes the rules of it */
+    context_rules context; /* for turn_request */
 } gen_params;
 
 /* Custom decoders on a struct whose first member is gen_params. */
 field_fn gen_decode_stop, gen_decode_logit_bias, gen_decode_stream_options, gen_decode_metadata,
-    gen_decode_unsupported, gen_decode_not_implemented, gen_decode_truncation, gen_decode_seed;
-extern const char *const gen_service_tiers[];
+    gen_decode_unsupported, gen_decode_not_implemented, gen_decode_performance_mode,
+    gen_decode_seed;
+extern const char *const gen_service_tiers[], *const gen_truncations[];
 
 /* The rows every generating route shares, for a struct whose first member is gen_params. */
 #define GEN_FIELDS(doc_seed)                                                                \
@@ -143,9 +155,50 @@ extern const char *const gen_service_tiers[];
          .max = 1ll << 40,                                                                  \
          .doc = "extension: a smaller window for this request"},                            \
         {.name = "truncation",                                                              \
+         .kind = FIELD_ENUM,                                                                \
+         .offset = offsetof(gen_params, asked.truncation),                                  \
+         .values = gen_truncations,                                                         \
+         .doc = "extension: auto cuts a prompt that is too long, disabled refuses it"},     \
+        {.name = "max_context_tokens",                                                      \
+         .kind = FIELD_INT,                                                                 \
+         .offset = offsetof(gen_params, asked.max_context_tokens),                          \
+         .min = 1,                                                                          \
+         .max = 1ll << 40,                                                                  \
+         .doc = "extension: the longest prompt; what is longer loses its oldest turns"},    \
+        {.name = "max_context_tokens_margin",                                               \
+         .kind = FIELD_INT,                                                                 \
+         .offset = offsetof(gen_params, asked.max_context_tokens_margin),                   \
+         .min = 0,                                                                          \
+         .max = 1ll << 40,                                                                  \
+         .doc = "extension: prompts stay this far below it"},                               \
+        {.name = "performance_mode",                                                        \
          .kind = FIELD_CUSTOM,                                                              \
-         .decode = gen_decode_truncation,                                                   \
-         .doc = "extension: disabled"},                                                     \
+         .decode = gen_decode_performance_mode,                                             \
+         .doc = "extension: the perf_ values take the place of their plain twins"},         \
+        {.name = "perf_max_tokens",                                                         \
+         .kind = FIELD_INT,                                                                 \
+         .offset = offsetof(gen_params, asked.perf_max_tokens),                             \
+         .min = 1,                                                                          \
+         .max = 1ll << 40,                                                                  \
+         .doc = "extension, in performance mode: max_tokens"},                              \
+        {.name = "perf_max_context_tokens",                                                 \
+         .kind = FIELD_INT,                                                                 \
+         .offset = offsetof(gen_params, asked.perf_max_context_tokens),                     \
+         .min = 1,                                                                          \
+         .max = 1ll << 40,                                                                  \
+         .doc = "extension, in performance mode: max_context_tokens"},                      \
+        {.name = "perf_max_kv_size",                                                        \
+         .kind = FIELD_INT,                                                                 \
+         .offset = offsetof(gen_params, asked.perf_max_kv_size),                            \
+         .min = 1,                                                                          \
+         .max = 1ll << 40,                                                                  \
+         .doc = "extension, in performance mode: max_kv_size"},                             \
+        {.name = "perf_prompt_token_budget",                                                \
+         .kind = FIELD_INT,                                                                 \
+         .offset = offsetof(gen_params, asked.perf_prompt_token_budget),                    \
+         .min = 1,                                                                          \
+         .max = 1ll << 40,                                                                  \
+         .doc = "extension, in performance mode: prompts are cut to this"},                 \
         {.name = "typical_p",                                                               \
          .kind = FIELD_CUSTOM,                                                              \
          .decode = gen_decode_not_implemented,                                              \

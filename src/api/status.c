@@ -49,6 +49,20 @@ void route_metrics(api *a, http_req *r, str arg) {
     put(&b, "cached_tokens_total", "counter", "Prompt tokens taken from the cache.",
         (double)e.n_cached_tokens);
     put(&b, "generated_tokens_total", "counter", "Tokens generated.", (double)e.n_generated_tokens);
+    chat_stats c = chat_get_stats(a->chat);
+    put(&b, "context_cut_total", "counter", "Prompts that lost something to be short enough.",
+        (double)c.n_cut);
+    put(&b, "context_dropped_turns_total", "counter", "Turns left out of prompts.",
+        (double)c.n_turns_dropped);
+    put(&b, "context_dropped_tokens_total", "counter", "Tokens left out of prompts.",
+        (double)c.n_tokens_dropped);
+    put(&b, "context_refused_total", "counter", "Prompts refused as too long.",
+        (double)c.n_refused);
+    put(&b, "tokenized_bytes_total", "counter", "Bytes of prompts that were tokenized.",
+        (double)c.tokenizing.n_encoded_bytes);
+    put(&b, "tokenized_remembered_bytes_total", "counter",
+        "Bytes of prompts whose tokens were known from before.",
+        (double)c.tokenizing.n_remembered_bytes);
     put(&b, "steps_total", "counter", "Forward passes.", (double)e.n_steps);
     put(&b, "step_seconds_total", "counter", "Time spent in forward passes.",
         (double)e.step_ns_total / 1e9);

@@ -35,6 +35,8 @@ bool session_open(session *s, config *c, bool with_chat, error *err);
 void session_close(session *s);
 engine_config session_engine_config(const config *c, error *err);
 sample_params session_sampling(const config *c);
+/* How long prompts may be; `otherwise` where the configuration does not say what happens beyond. */
+context_rules session_context(const config *c, context_mode otherwise);
 
 /* Runs a turn to its end. `show` (may be NULL) sees every event; false from it cancels. Fills *end with
  * TURN_END's event (its strings are gone). SIGINT cancels; then *end.finish is TURN_CANCELLED. */

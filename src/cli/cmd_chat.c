@@ -14,7 +14,7 @@
 typedef struct history {
     chat_message *items;
     size_t n, cap;
-    size_t first; /* turns before this one were dropped to fit the context */
+    int64_t n_forgotten; /* tokens of the turns that no longer fit: they are not kept here either */
 } history;
 
 static bool push(history *h, chat_role role, char *owned_text) {
@@ -32,6 +32,16 @@ static bool push(history *h, chat_role role, char *owned_text) {
 
 static void pop(history *h) {
     if (h->n) free((char *)(uintptr_t)h->items[--h->n].content.ptr);
+}
+
+/* What will never be in a prompt again leaves, so that a conversation without end takes no more memory. */
+static void forget(history *h, const context_result *cut) {
+    size_t n = (size_t)cut->n_messages_dropped;
+    if (cut->n_texts_cut || n == 0) return; /* a text that was cut is whole in the history */
+    for (size_t i = 0; i < n; i++) free((char *)(uintptr_t)h->items[i].content.ptr);
+    memmove(h->items, h->items + n, (h->n - n) * sizeof *h->items);
+    h->n -= n;
+    h->n_forgotten += cut->n_tokens_dropped;
 }
 
 static void history_deinit(history *h) {
@@ -89,43 +99,42 @@ static void status_line(const session *s, const turn_event *end, int64_t total_t
 static bool answer(session *s, history *h, uint64_t seed, int64_t *total, error *err) {
     sink out = {.c = s->c};
     turn_event end = {0};
-    turn *t = NULL;
-    for (;;) {
-        /* A system message given on the command line stays; the oldest turns give way. */
-        size_t n_head = s->c->system != NULL;
-        chat_message *view = malloc((h->n + 1) * sizeof *view);
-        if (!view)
-            return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the conversation.");
-        size_t n = 0;
-        if (n_head)
-            view[n++] = (chat_message){
-                .role = CHAT_SYSTEM, .content = str_from(s->c->system), .has_content = true};
-        for (size_t i = h->first; i < h->n; i++) view[n++] = h->items[i];
-        chat_input in = {.messages = view, .n_messages = n, .now = time(NULL)};
-        if (s->c->reasoning_effort) in.reasoning_effort = str_from(s->c->reasoning_effort);
-        turn_request r = {.chat = &in,
-                          .max_tokens = s->c->max_tokens,
-                          .score_prompt = -1,
-                          .sampling = session_sampling(s->c)};
-        r.sampling.seed = seed;
-        str stops[TURN_MAX_STOPS];
-        for (size_t i = 0; i < s->c->n_stop && i < TURN_MAX_STOPS; i++)
-            stops[r.n_stops++] = str_from(s->c->stop[i]);
-        r.stops = stops;
-        error why = {0};
-        t = turn_start(s->chat, &r, &why);
-        free(view);
-        if (t) break;
-        if (why.code == ERR_CONTEXT_LENGTH && h->first + 1 < h->n) {
-            do h->first++;
-            while (h->first + 1 < h->n && h->items[h->first].role != CHAT_USER);
-            if (!s->c->quiet) fputs("[the oldest turn was dropped to fit the context]\n", stderr);
-            continue;
-        }
+    chat_message *view = malloc((h->n + 1) * sizeof *view);
+    if (!view)
+        return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the conversation.");
+    size_t n = 0;
+    if (s->c->system)
+        view[n++] = (chat_message){
+            .role = CHAT_SYSTEM, .content = str_from(s->c->system), .has_content = true};
+    for (size_t i = 0; i < h->n; i++) view[n++] = h->items[i];
+    chat_input in = {.messages = view, .n_messages = n, .now = time(NULL)};
+    if (s->c->reasoning_effort) in.reasoning_effort = str_from(s->c->reasoning_effort);
+    turn_request r = {.chat = &in,
+                      .max_tokens = config_get_limits(s->c, s->c->performance_mode).max_tokens,
+                      .context = session_context(s->c, CONTEXT_DROP),
+                      .score_prompt = -1,
+                      .sampling = session_sampling(s->c)};
+    r.context.n_before = h->n_forgotten;
+    r.sampling.seed = seed;
+    str stops[TURN_MAX_STOPS];
+    for (size_t i = 0; i < s->c->n_stop && i < TURN_MAX_STOPS; i++)
+        stops[r.n_stops++] = str_from(s->c->stop[i]);
+    r.stops = stops;
+    error why = {0};
+    turn *t = turn_start(s->chat, &r, &why);
+    free(view);
+    if (!t) {
         fprintf(stderr, "oriel: %s\n", why.message);
         pop(h);
         return true;
     }
+    const context_result *cut = turn_get_context(t);
+    if (cut->n_tokens_dropped && !s->c->quiet)
+        fprintf(
+            stderr,
+            "[%lld of the oldest turns were left out: the prompt has %lld of at most %lld tokens]\n",
+            (long long)cut->n_turns_dropped, (long long)cut->n_tokens, (long long)cut->limit);
+    forget(h, cut);
     bool ok = cli_run_turn(t, show, &out, &end, err);
     if (out.in_reasoning) term_dim(stdout, false);
     putchar('\n');
@@ -249,7 +258,7 @@ int cmd_chat(int argc, char **argv) {
                 fputs(help_text, stdout);
             else if (strcmp(line, "\\clear") == 0) {
                 while (h.n) pop(&h);
-                h.first = 0;
+                h.n_forgotten = 0;
             } else if (strcmp(line, "\\reasoning") == 0) {
                 c.show_reasoning = !c.show_reasoning;
                 printf("[reasoning is %s]\n", c.show_reasoning ? "shown" : "hidden");

@@ -132,6 +132,8 @@ static void print_json(sink *s, const session *ses, turn *t, const turn_event *e
     json_obj(&j);
     json_kv_int(&j, "prompt_tokens", u->n_prompt);
     json_kv_int(&j, "cached_tokens", u->n_cached);
+    if (turn_get_context(t)->n_tokens_dropped)
+        json_kv_int(&j, "dropped_tokens", turn_get_context(t)->n_tokens_dropped);
     json_kv_int(&j, "completion_tokens", u->n_completion);
     json_kv_int(&j, "reasoning_tokens", u->n_reasoning);
     json_end_obj(&j);
@@ -212,7 +214,8 @@ int cmd_generate(int argc, char **argv) {
         !session_open(&s, &c, true, &err))
         goto done;
     out.t = engine_get_tok(s.e);
-    turn_request r = {.max_tokens = c.max_tokens,
+    turn_request r = {.max_tokens = config_get_limits(&c, c.performance_mode).max_tokens,
+                      .context = session_context(&c, CONTEXT_DROP),
                       .score_prompt = -1,
                       .ignore_end = c.ignore_eos,
                       .n_stops = c.n_stop,

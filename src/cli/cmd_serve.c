@@ -92,6 +92,10 @@ int cmd_serve(int argc, char **argv) {
     o.config_hash = config_hash(&c);
     o.sampling = session_sampling(&c);
     o.reasoning_effort = c.reasoning_effort;
+    for (int mode = 0; mode < 2; mode++) o.limits[mode] = config_get_limits(&c, mode);
+    o.performance_mode = c.performance_mode;
+    o.context_margin = c.max_context_tokens_margin;
+    if (c.truncation) o.truncation = strcmp(c.truncation, "auto") == 0;
     if (!(a = api_open(s.chat, &o, &err))) goto done;
     if (!c.quiet) print_banner(&s, a, &c, n_keys);
     while (!term_interrupts()) nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);

@@ -76,8 +76,9 @@ engine_config session_engine_config(const config *c, error *err) {
     e.n_threads = (int)c->threads;
     e.n_parallel = c->parallel ? (int)c->parallel : 1;
     if (c->command == CONFIG_SERVE) e.n_queue = (int)c->queue;
-    e.max_context_tokens = c->ctx;
-    e.max_kv_size = c->max_kv_size;
+    config_limits l = config_get_limits(c, c->performance_mode);
+    e.max_context_tokens = c->ctx ? c->ctx : l.max_context_tokens;
+    e.max_kv_size = l.max_kv_size;
     e.pinned = c->pinned;
     e.max_chunk = (int32_t)c->chunk;
     e.f32_acts = c->f32_acts;
@@ -89,14 +90,55 @@ engine_config session_engine_config(const config *c, error *err) {
     return e;
 }
 
+context_rules session_context(const config *c, context_mode otherwise) {
+    config_limits l = config_get_limits(c, c->performance_mode);
+    context_rules r = {
+        .mode = otherwise,
+        .max_tokens = l.max_context_tokens,
+        .margin = c->max_context_tokens_margin,
+        .budget = l.prompt_token_budget,
+    };
+    if (c->truncation) r.mode = strcmp(c->truncation, "auto") == 0 ? CONTEXT_CUT : CONTEXT_REFUSE;
+    return r;
+}
+
+/* A window no block fits into; what the model pins by itself is the engine's to look at. */
+static bool check_window(const engine_config *e, error *err) {
+    int64_t pinned = e->pinned > 0 ? (e->pinned + KV_BLOCK - 1) / KV_BLOCK * KV_BLOCK : 0;
+    if (e->max_kv_size == 0 || e->max_kv_size >= pinned + KV_BLOCK) return true;
+    if (!pinned)
+        return error_set(
+            err, ERR_USAGE, "max-kv-size",
+            "A window of --max-kv-size %lld rows is smaller than the cache's blocks: raise it to %d at "
+            "least.",
+            (long long)e->max_kv_size, KV_BLOCK);
+    return error_set(
+        err, ERR_USAGE, "max-kv-size",
+        "A window of --max-kv-size %lld rows is too small beside %lld pinned ones (in blocks of %d): raise "
+        "it to %lld at least, or lower --pinned.",
+        (long long)e->max_kv_size, (long long)pinned, KV_BLOCK, (long long)(pinned + KV_BLOCK));
+}
+
+static void warn_of_idle_mode(const config *c) {
+    if (c->performance_mode && !c->perf_max_tokens && !c->perf_max_context_tokens &&
+        !c->perf_max_kv_size && !c->perf_prompt_token_budget)
+        log_line(LOG_WARN, "config",
+                 "performance_mode is on, but changes nothing: none of perf_max_tokens, "
+                 "perf_max_context_tokens, perf_max_kv_size and perf_prompt_token_budget is set.");
+}
+
 bool session_open(session *s, config *c, bool with_chat, error *err) {
     *s = (session){.c = c};
     engine_config e = session_engine_config(c, err);
-    if (error_is_set(err) || !hub_open(c->model, config_find_data_dir(c), &s->model, err))
+    warn_of_idle_mode(c);
+    if (error_is_set(err) || !check_window(&e, err) ||
+        !hub_open(c->model, config_find_data_dir(c), &s->model, err))
         return false;
     s->e = engine_open(s->model.f, &e, err);
     term_progress_end();
     if (!s->e) return false;
+    context_rules rules = session_context(c, CONTEXT_DROP);
+    if (!context_check(&rules, engine_get_config(s->e)->max_context_tokens, err)) return false;
     if (!with_chat) return true;
     buf template = {0};
     chat_options o = {.debug_dir = c->debug_dir};

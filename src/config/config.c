@@ -52,7 +52,7 @@ static const option options[] = {
      .help = "system (developer) message", .affects_answers = true},
     {"raw", FLAG, AT(raw), .commands = CONFIG_GENERATE,
      .help = "no chat template: continue the text"},
-    {"max-tokens", INT, AT(max_tokens), .commands = TURN, .min = -1, .max = 0x1p40,
+    {"max-tokens", INT, AT(max_tokens), .commands = TURN | CONFIG_SERVE, .min = -1, .max = 0x1p40,
      .fallback = "-1", .arg = "N", .help = "stop after N tokens; -1: no limit of its own",
      .letter = 'n'},
     {"temperature", NUM, AT(temperature), .commands = TURN | CONFIG_SERVE, .min = 0, .max = 2,
@@ -142,6 +142,25 @@ static const option options[] = {
     {"ctx", INT, AT(ctx), .commands = LOADS, .min = 0, .max = 0x1p40, .fallback = "0", .arg = "N",
      .help = "longest prompt in tokens; default: the trained length", .affects_answers = true,
      .letter = 'c'},
+    {"max-context-tokens", INT, AT(max_context_tokens), .commands = LOADS, .min = 1, .max = 0x1p40,
+     .arg = "N", .help = "the same, and longer prompts lose their oldest turns",
+     .affects_answers = true},
+    {"max-context-tokens-margin", INT, AT(max_context_tokens_margin), .commands = LOADS, .min = 0,
+     .max = 0x1p40, .fallback = "0", .arg = "N", .help = "prompts stay this far below it",
+     .affects_answers = true},
+    {"truncation", TEXT, AT(truncation), .commands = TURN | CONFIG_SERVE, .arg = "MODE",
+     .help = "auto: cut prompts that are too long; disabled: refuse them", .affects_answers = true,
+     .values = "auto disabled"},
+    {"performance-mode", FLAG, AT(performance_mode), .commands = LOADS,
+     .help = "the perf-... values take the place of their plain twins", .affects_answers = true},
+    {"perf-max-tokens", INT, AT(perf_max_tokens), .commands = LOADS, .min = 1, .max = 0x1p40,
+     .affects_answers = true},
+    {"perf-max-context-tokens", INT, AT(perf_max_context_tokens), .commands = LOADS, .min = 1,
+     .max = 0x1p40, .affects_answers = true},
+    {"perf-max-kv-size", INT, AT(perf_max_kv_size), .commands = LOADS, .min = 1, .max = 0x1p40,
+     .affects_answers = true},
+    {"perf-prompt-token-budget", INT, AT(perf_prompt_token_budget), .commands = LOADS, .min = 1,
+     .max = 0x1p40, .affects_answers = true},
     {"max-kv-size", INT, AT(max_kv_size), .commands = LOADS & ~CONFIG_BENCH_WINDOW, .min = 0,
      .max = 0x1p40, .fallback = "0", .arg = "N",
      .help = "window: rows of context kept; default: --ctx", .affects_answers = true},
@@ -203,6 +222,7 @@ static bool set_value(config *c, const option *o, const char *value, const char 
     void *to = (char *)c + o->offset;
     char *end;
     errno = 0;
+    c->set_by[o - options] = (unsigned char)c->source;
     switch (o->kind) {
     case FLAG:
         if (!value || strcmp(value, "1") == 0 || strcmp(value, "true") == 0)
@@ -261,6 +281,8 @@ static const option *find_option(str name, int command) {
 }
 
 /* ── sources, weakest first ── */
+
+enum { BY_DEFAULT, BY_FILE, BY_ENVIRONMENT, BY_FLAG };
 
 static bool load_defaults(config *c, int command, error *err) {
     for (int i = 0; i < N_OPTIONS; i++)
@@ -388,9 +410,63 @@ static bool load_flag(config *c, int command, int argc, char **argv, int *at, er
     return set_value(c, o, value, where, err);
 }
 
+/* ── performance mode, and values against each other ── */
+
+static int source_of(const config *c, const char *name) {
+    for (int i = 0; i < N_OPTIONS; i++)
+        if (strcmp(options[i].name, name) == 0 && options[i].commands & c->command)
+            return c->set_by[i];
+    return BY_DEFAULT;
+}
+
+static int64_t choose(const config *c, const char *name, int64_t plain, const char *perf_name,
+                      int64_t perf) {
+    return perf > 0 && source_of(c, perf_name) >= source_of(c, name) ? perf : plain;
+}
+
+config_limits config_get_limits(const config *c, bool performance_mode) {
+    if (!performance_mode)
+        return (config_limits){c->max_tokens, c->max_context_tokens, c->max_kv_size, 0};
+    return (config_limits){
+        .max_tokens = choose(c, "max-tokens", c->max_tokens, "perf-max-tokens", c->perf_max_tokens),
+        .max_context_tokens = choose(c, "max-context-tokens", c->max_context_tokens,
+                                     "perf-max-context-tokens", c->perf_max_context_tokens),
+        .max_kv_size =
+            choose(c, "max-kv-size", c->max_kv_size, "perf-max-kv-size", c->perf_max_kv_size),
+        .prompt_token_budget = c->perf_prompt_token_budget,
+    };
+}
+
+/* What can be said before the model is known. */
+static bool check_context(const config *c, error *err) {
+    config_limits l = config_get_limits(c, c->performance_mode);
+    int64_t max = l.max_context_tokens ? l.max_context_tokens : c->ctx;
+    if (c->ctx && l.max_context_tokens > c->ctx)
+        return usage(
+            err, "max-context-tokens",
+            "--max-context-tokens %lld is more than --ctx %lld lets in: lower it, raise --ctx or leave --ctx out.",
+            (long long)l.max_context_tokens, (long long)c->ctx);
+    if (max && c->max_context_tokens_margin >= max)
+        return usage(
+            err, "max-context-tokens-margin",
+            "--max-context-tokens-margin %lld leaves nothing of a context of %lld tokens: set it to less than that, "
+            "a few hundred at most.",
+            (long long)c->max_context_tokens_margin, (long long)max);
+    if (l.max_kv_size && c->pinned >= l.max_kv_size)
+        return usage(
+            err, "pinned",
+            "--pinned %lld leaves nothing of a window of --max-kv-size %lld rows to move: lower --pinned or raise "
+            "--max-kv-size.",
+            (long long)c->pinned, (long long)l.max_kv_size);
+    return true;
+}
+
 bool config_load(config *c, int command, int argc, char **argv, int first, error *err) {
     *c = (config){.command = command};
     arena_init(&c->mem, 64 * 1024 * 1024);
+    c->set_by = arena_array(&c->mem, N_OPTIONS, 1);
+    if (!c->set_by)
+        return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the configuration.");
     const char *file = getenv("ORIEL_CONFIG");
     /* --config decides which file is read, and files are weaker than flags: find it first. */
     for (int i = first; i < argc && strcmp(argv[i], "--") != 0; i++) {
@@ -400,6 +476,7 @@ bool config_load(config *c, int command, int argc, char **argv, int first, error
             file = argv[i + 1];
     }
     if (!load_defaults(c, command, err)) return false;
+    c->source = BY_FILE;
     if (file && *file) {
         if (!load_file(c, command, file, true, err)) return false;
     } else {
@@ -411,7 +488,9 @@ bool config_load(config *c, int command, int argc, char **argv, int first, error
             snprintf(path, sizeof path, "%s/.config/oriel/config.json", home ? home : "");
         if (!load_file(c, command, path, false, err)) return false;
     }
+    c->source = BY_ENVIRONMENT;
     if (!load_environment(c, command, err)) return false;
+    c->source = BY_FLAG;
     c->args = arena_array(&c->mem, (size_t)(argc - first) + 1, sizeof *c->args);
     if (!c->args)
         return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the configuration.");
@@ -439,7 +518,7 @@ bool config_load(config *c, int command, int argc, char **argv, int first, error
             }
         if (!load_flag(c, command, argc, argv, &i, err)) return false;
     }
-    return true;
+    return check_context(c, err);
 }
 
 void config_deinit(config *c) {

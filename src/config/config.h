@@ -34,6 +34,11 @@ typedef struct config {
     const char *model; /* NULL = built in */
     const char *data_dir;
     int64_t threads, parallel, ctx, max_kv_size, pinned, chunk, queue;
+    int64_t max_context_tokens, max_context_tokens_margin; /* of prompts; 0 = not given */
+    const char *truncation; /* "auto", "disabled", NULL = not given */
+    bool performance_mode;
+    int64_t perf_max_tokens, perf_max_context_tokens, perf_max_kv_size,
+        perf_prompt_token_budget; /* 0 = not given */
     const char *kv_type, *load;
     bool f32_acts, mmap_rows, mlock;
     const char *chat_template; /* file with a Jinja template instead of the model's own */
@@ -69,8 +74,18 @@ typedef struct config {
     bool help, version;
     const char **args; /* what is not an option */
     size_t n_args;
-    arena mem; /* owns every string above */
+    arena mem;  /* owns every string above */
+    int source; /* while loading: which of the sources is being read … */
+    unsigned char
+        *set_by; /* … and [option]: the strongest that gave it, 0 = none but the default */
 } config;
+
+/* What holds in the end: in performance mode (c->performance_mode, unless a request says otherwise) each perf_… value that was given takes the place
+ * of its plain twin, unless a stronger source gave the twin. 0 (max_tokens: −1) = not given. */
+typedef struct config_limits {
+    int64_t max_tokens, max_context_tokens, max_kv_size, prompt_token_budget;
+} config_limits;
+config_limits config_get_limits(const config *c, bool performance_mode);
 
 /* Parses argv[first…] for a command (one of the bits). Fills *c; config_deinit in any case. Members of
  * options that the command does not have stay zero. */

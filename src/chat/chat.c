@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "chat/plain_tools.h"
+
 static bool is_out_of_memory(error *err) {
     return error_set(err, ERR_NO_MEMORY, NULL, "There is not enough memory for the prompt.");
 }
@@ -28,7 +30,8 @@ chat *chat_new(engine *e, const chat_options *o, error *err) {
     str source = is_own ? o->template_override : engine_get_meta(e)->chat_template;
     if (c->t && source.len && (is_own || !c->is_harmony)) {
         c->template = jinja_parse(source, is_own ? err : &c->template_error);
-        c->tags = parser_find_tags(source);
+        c->style = parser_find_style(source);
+        c->is_plain = parser_style_is_plain(&c->style);
         c->knows_developer = contains(source, "developer");
         /* DeepSeek's way; the families that write .content check it and then stop at null elsewhere. */
         c->asks_for_null = contains(source, "['content'] is not none");
@@ -93,6 +96,7 @@ bool chat_can_chat(const chat *c) {
  * memory ran out would be a different conversation. */
 typedef struct context {
     const chat *c;
+    bool tells_in_user; /* the template refuses a system message: its words join the user's */
     bool failed;
 } context;
 
@@ -144,8 +148,22 @@ static json_t *make_calls(context *x, const chat_message *m) {
     return calls;
 }
 
+/* A message with or about calls for a template that knows none. */
+static json_t *make_plain_message(context *x, const chat_message *m) {
+    json_t *v = json_object();
+    buf text = {0};
+    plain_tools_put_message(&text, m);
+    x->failed |= text.failed;
+    set(x, v, "role", json_string(m->role == CHAT_TOOL ? "user" : "assistant"));
+    set_text(x, v, "content", buf_str(&text));
+    if (m->reasoning.len) set_text(x, v, "reasoning_content", m->reasoning);
+    buf_deinit(&text);
+    return v;
+}
+
 static json_t *make_message(context *x, const chat_message *m) {
     static const char *const ROLES[] = {"system", "developer", "user", "assistant", "tool"};
+    if (x->c->is_plain && plain_tools_concern(m)) return make_plain_message(x, m);
     json_t *v = json_object();
     bool as_system = m->role == CHAT_DEVELOPER && !x->c->knows_developer;
     set(x, v, "role", json_string(as_system ? "system" : ROLES[m->role]));
@@ -183,13 +201,36 @@ static str special_text(const tok *t, int32_t id) {
     return id < 0 ? (str){0} : tok_piece(t, id);
 }
 
+/* The instructions join the system message, or become one; or they join the first user message. */
+static void tell_tools(context *x, json_t *messages, const chat_input *in) {
+    buf text = {0};
+    json_t *first = json_array_get(messages, 0);
+    bool is_system = str_is(json_str(json_object_get(first, "role")), "system");
+    if (is_system || x->tells_in_user)
+        buf_append_str(&text, json_str(json_object_get(first, "content")));
+    if (text.len) buf_append_cstr(&text, "\n\n");
+    plain_tools_put_instructions(&text, in->tools, in->n_tools);
+    x->failed |= text.failed;
+    if (is_system || (x->tells_in_user && first)) {
+        set_text(x, first, "content", buf_str(&text));
+    } else {
+        json_t *system = json_object();
+        set(x, system, "role", json_string("system"));
+        set_text(x, system, "content", buf_str(&text));
+        x->failed |= json_array_insert_new(messages, 0, system) != 0;
+    }
+    buf_deinit(&text);
+}
+
 static json_t *make_context(context *x, const chat_input *in) {
     const tok *t = x->c->t;
     json_t *v = json_object(), *messages = json_array();
+    bool has_tools = in->n_tools && in->tool_choice != CHAT_TOOLS_NONE;
     for (size_t i = 0; i < in->n_messages; i++)
         append(x, messages, make_message(x, &in->messages[i]));
+    if (has_tools && x->c->is_plain) tell_tools(x, messages, in);
     set(x, v, "messages", messages);
-    if (in->n_tools && in->tool_choice != CHAT_TOOLS_NONE) set(x, v, "tools", make_tools(x, in));
+    if (has_tools && !x->c->is_plain) set(x, v, "tools", make_tools(x, in));
     set(x, v, "add_generation_prompt", json_true());
     set_text(x, v, "bos_token", special_text(t, tok_bos(t)));
     set_text(x, v, "eos_token", special_text(t, tok_eos(t)));
@@ -207,10 +248,19 @@ static bool render_template(const chat *c, const chat_input *in, tok_ids *ids, b
     jinja_opts opts = {.now_unix_s = in->now, .trusted = TRUSTED, .n_trusted = 3};
     jinja_output out = {0};
     context x = {.c = c};
-    json_t *variables = make_context(&x, in);
-    bool ok =
-        x.failed ? is_out_of_memory(err) : jinja_render(c->template, variables, &opts, &out, err);
-    json_decref(variables);
+    bool ok = false;
+    for (int i = 0; i < 2 && !ok; i++) {
+        error why = {0};
+        json_t *variables = make_context(&x, in);
+        ok = x.failed ? is_out_of_memory(&why)
+                      : jinja_render(c->template, variables, &opts, &out, &why);
+        json_decref(variables);
+        x.tells_in_user = c->is_plain && in->n_tools && why.code == ERR_TEMPLATE && i == 0;
+        if (!ok && !x.tells_in_user) {
+            *err = why;
+            return false;
+        }
+    }
     if (ok && ids) {
         /* A template that leaves BOS to the tokenizer gets it; one that writes it is not doubled. */
         str bos = special_text(c->t, tok_bos(c->t));

@@ -16,7 +16,8 @@ struct chat {
     harmony harmony;
     jinja *template;         /* the file's or the override; NULL = harmony, or cannot chat */
     error template_error;    /* why the file's could not be parsed */
-    const parser_tags *tags; /* reasoning in the template's family, or NULL */
+    parser_style style;      /* how the template's family writes reasoning and calls */
+    bool is_plain;           /* … and that it writes no calls: the model is told how */
     bool knows_developer;    /* the template speaks of that role … */
     bool asks_for_null;      /* … and tests content for being none */
     tok_cache *cache;        /* NULL without a vocabulary */

@@ -4,7 +4,7 @@
 
 typedef struct queued {
     parser_event_kind kind;
-    size_t begin, end; /* in text */
+    size_t begin, end, id_end; /* in text: [begin, end), its id [end, id_end) */
     int call;
 } queued;
 
@@ -23,7 +23,7 @@ struct parser {
 parser *parser_new(const parser_options *o) {
     parser *p = calloc(1, sizeof *p);
     if (!p) return NULL;
-    p->format = o->harmony ? &format_harmony : &format_text;
+    p->format = o->harmony ? &format_harmony : &format_tagged;
     p->state = calloc(1, p->format->state_size);
     if (p->state) p->format->init(p->state, p, o);
     if (p->state && !p->failed) return p;
@@ -54,6 +54,12 @@ void parser_push(parser *p, int32_t id) {
     if (before || p->reasoning) p->n_reasoning++;
 }
 
+void parser_push_text(parser *p, str text) {
+    if (p->failed || !p->format->push_text) return;
+    begin(p);
+    p->format->push_text(p->state, text);
+}
+
 void parser_finish(parser *p) {
     if (p->failed) return;
     begin(p);
@@ -63,7 +69,8 @@ void parser_finish(parser *p) {
 bool parser_next(parser *p, parser_event *e) {
     if (parser_failed(p) || p->at_queue == p->n_queue) return false;
     const queued *q = &p->queue[p->at_queue++];
-    *e = (parser_event){q->kind, str_make(p->text.ptr + q->begin, q->end - q->begin), q->call};
+    *e = (parser_event){q->kind, str_make(p->text.ptr + q->begin, q->end - q->begin), q->call,
+                        str_make(p->text.ptr + q->end, q->id_end - q->end)};
     return true;
 }
 
@@ -77,9 +84,10 @@ int64_t parser_n_reasoning(const parser *p) {
     return p->n_reasoning;
 }
 
-static void enqueue(parser *p, parser_event_kind kind, str text) {
+static void enqueue(parser *p, parser_event_kind kind, str text, str id) {
     queued *last = p->n_queue ? &p->queue[p->n_queue - 1] : NULL;
-    if (!last || last->kind != kind || !text.len || kind == PARSER_CALL_BEGIN) {
+    if (!last || last->kind != kind || !text.len || kind == PARSER_CALL_BEGIN ||
+        kind == PARSER_CALL_END) {
         if (p->n_queue == p->cap_queue) {
             size_t cap = p->cap_queue ? 2 * p->cap_queue : 8;
             queued *grown = realloc(p->queue, cap * sizeof *grown);
@@ -91,23 +99,25 @@ static void enqueue(parser *p, parser_event_kind kind, str text) {
             p->cap_queue = cap;
         }
         last = &p->queue[p->n_queue++];
-        *last = (queued){kind, p->text.len, p->text.len, p->n_calls - 1};
+        *last = (queued){kind, p->text.len, p->text.len, p->text.len, p->n_calls - 1};
     }
     buf_append_str(&p->text, text);
     last->end = p->text.len;
+    buf_append_str(&p->text, id);
+    last->id_end = p->text.len;
 }
 
 void parser_put(parser *p, parser_event_kind kind, str text) {
-    if (text.len) enqueue(p, kind, text);
+    if (text.len) enqueue(p, kind, text, (str){0});
 }
 
-void parser_begin_call(parser *p, str name) {
+void parser_begin_call(parser *p, str name, str id) {
     p->n_calls++;
-    enqueue(p, PARSER_CALL_BEGIN, name);
+    enqueue(p, PARSER_CALL_BEGIN, name, id);
 }
 
-void parser_end_call(parser *p) {
-    enqueue(p, PARSER_CALL_END, (str){0});
+void parser_end_call(parser *p, str id) {
+    enqueue(p, PARSER_CALL_END, (str){0}, id);
 }
 
 void parser_note(parser *p, const char *diagnostic) {

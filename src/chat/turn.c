@@ -58,24 +58,15 @@ static bool check_request(const chat *c, const turn_request *r, error *err) {
         if (r->stops[i].len > TURN_MAX_STOP_BYTES)
             return error_set(err, ERR_STRING_ABOVE_MAX, "stop",
                              "A stop string has at most %d bytes.", TURN_MAX_STOP_BYTES);
-    if (r->chat && r->chat->n_tools && r->chat->tool_choice != CHAT_TOOLS_NONE && !c->is_harmony)
-        return error_set(
-            err, ERR_NOT_IMPLEMENTED, "tools",
-            "Tool calls of this model's family are not built yet; harmony models take tools.");
     return true;
-}
-
-/* Whether the prompt ends inside the reasoning: templates may open it themselves. */
-static bool opens_reasoning(const parser_tags *tags, str prompt) {
-    return tags && str_ends(str_trim(prompt), tags->open);
 }
 
 /* Fills t->prompt; text gets its readable form where somebody needs it. */
 static bool make_prompt(turn *t, const turn_request *r, buf *text, error *err) {
     chat *c = t->c;
     if (r->chat)
-        return turn_prompt_chat(c, r, &t->prompt, t->is_debug || c->tags ? text : NULL, &t->context,
-                                err);
+        return turn_prompt_chat(c, r, &t->prompt, t->is_debug || c->style.family ? text : NULL,
+                                &t->context, err);
     if (r->has_text) {
         tok_encode_opts how = {.add_bos = tok_adds_bos(c->t), .parse_special = true};
         if (!tok_encode(c->t, r->text, how, &t->prompt, err)) return false;
@@ -98,14 +89,17 @@ static bool make_parser(turn *t, const turn_request *r, str prompt, error *err) 
     parser_options o = {.t = c->t, .show_special = !r->chat && r->echo_special};
     if (r->chat) {
         o.harmony = c->is_harmony ? &c->harmony : NULL;
-        o.tags = c->tags;
-        o.inside = c->is_harmony || opens_reasoning(c->tags, prompt);
+        o.style = c->style.family ? &c->style : NULL;
+        o.inside = c->is_harmony;
         o.takes_calls = r->chat->n_tools && r->chat->tool_choice != CHAT_TOOLS_NONE;
         o.tools = r->chat->tools;
         o.n_tools = r->chat->n_tools;
     }
     t->parser = parser_new(&o);
-    return t->parser || is_out_of_memory(err);
+    if (!t->parser) return is_out_of_memory(err);
+    /* A template may have opened the reasoning itself, or the first call. */
+    if (o.style) parser_push_text(t->parser, parser_find_prefix(o.style, prompt));
+    return true;
 }
 
 /* −1 fills the trained context where all of it stays visible. A window narrower than the context

@@ -11,7 +11,7 @@
 typedef struct state {
     parser *p;
     harmony_parser h;
-    bool takes_calls;
+    bool takes_calls, show_reasoning;
     char **tools;
     size_t n_tools;
     enum { LEFT_OUT, REASONING, CONTENT, PREAMBLE, CALL } message;
@@ -23,6 +23,7 @@ static void init(void *v, parser *p, const parser_options *o) {
     state *s = v;
     s->p = p;
     s->takes_calls = o->takes_calls;
+    s->show_reasoning = o->show_reasoning;
     harmony_parser_init(&s->h, o->harmony, o->inside, false);
     s->tools = calloc(o->n_tools ? o->n_tools : 1, sizeof *s->tools);
     if (!s->tools) {
@@ -67,7 +68,7 @@ static void begin_message(state *s, const harmony_header *h) {
         str name = find_function(s, h->recipient);
         if (name.len && s->takes_calls) {
             s->message = CALL;
-            parser_begin_call(s->p, name);
+            parser_begin_call(s->p, name, (str){0});
         } else {
             parser_note(s->p, "The model called a tool it was not offered, which was left out.");
         }
@@ -84,6 +85,8 @@ static void begin_message(state *s, const harmony_header *h) {
     }
     s->apart = s->message != LEFT_OUT && s->message != CALL && s->wrote[s->message != REASONING];
     parser_set_reasoning(s->p, s->message == REASONING);
+    if (s->message == REASONING && s->show_reasoning)
+        parser_put(s->p, PARSER_CONTENT, STR("<|channel|>analysis<|message|>"));
 }
 
 static void put_text(state *s, str text) {
@@ -94,6 +97,10 @@ static void put_text(state *s, str text) {
         [CALL] = PARSER_CALL_ARGS,
     };
     if (s->message == LEFT_OUT) return;
+    if (s->message == REASONING && s->show_reasoning) {
+        parser_put(s->p, PARSER_CONTENT, text);
+        return;
+    }
     bool is_reasoning = s->message == REASONING;
     if (s->apart) parser_put(s->p, is_reasoning ? PARSER_REASONING : PARSER_PREAMBLE, STR("\n\n"));
     s->apart = false;
@@ -109,7 +116,9 @@ static void drain(state *s) {
         } else if (e.kind == HARMONY_TEXT) {
             put_text(s, e.text);
         } else {
-            if (s->message == CALL) parser_end_call(s->p);
+            if (s->message == CALL) parser_end_call(s->p, (str){0});
+            if (s->message == REASONING && s->show_reasoning)
+                parser_put(s->p, PARSER_CONTENT, STR("<|end|>"));
             s->message = LEFT_OUT;
             parser_set_reasoning(s->p, false);
         }
@@ -130,4 +139,4 @@ static void finish(void *v) {
     drain(s);
 }
 
-const parser_format format_harmony = {sizeof(state), init, deinit, push, finish};
+const parser_format format_harmony = {sizeof(state), init, deinit, push, NULL, finish};

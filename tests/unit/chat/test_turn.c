@@ -452,9 +452,14 @@ static void test_template(void **state) {
     chat_tool tool = {.name = STR("get")};
     in.tools = &tool;
     in.n_tools = 1;
-    assert_null(turn_start(c, &q, &err));
-    assert_int_equal(err.code, ERR_NOT_IMPLEMENTED);
-    assert_string_equal(err.param, "tools");
+    buf_clear(&text);
+    if (!chat_render(c, &in, NULL, &text, &err)) fail_msg("%s", err.message);
+    /* a template that shows no calls: the system message tells how */
+    assert_true(
+        str_starts(buf_str(&text), STR("<|im_start|>system\nBe <|im_end|>.\n\nYou can call")));
+    assert_true(str_find(buf_str(&text), STR("{\"name\":\"get\"}"), 0) > 0);
+    run(c, &q, &r);
+    free_result(&r);
     in.tool_choice = CHAT_TOOLS_NONE;
     run(c, &q, &r);
     free_result(&r);

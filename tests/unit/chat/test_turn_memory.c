@@ -105,11 +105,12 @@ static bool parse(void *ctx) {
     reading *r = ctx;
     parser_options o = {
         .t = r->t, .inside = true, .takes_calls = true, .tools = TOOLS, .n_tools = 2};
-    parser_tags tags = {STR("ab"), STR("c")};
+    parser_style style = parser_find_style(STR("{{ '<tool_call>' }}"));
+    style.think = (parser_tags){STR("ab"), STR("c")};
     if (r->format[0] == 'h')
         o.harmony = &r->h;
     else
-        o.tags = &tags;
+        o.style = &style;
     parser *p = parser_new(&o);
     buf out = {0};
     if (!p) return false;

@@ -96,14 +96,14 @@ static unsigned type_of(const json_t *v) {
 /* "#/$defs/name" of the same schema; other references say nothing. */
 static const json_t *follow(const json_t *root, const json_t *schema) {
     str ref = json_str(json_object_get(schema, "$ref"));
-    static const char *const PLACES[] = {"$defs", "definitions"};
-    for (int i = 0; i < 2; i++) {
-        char prefix[32] = "#/";
-        strcat(prefix, PLACES[i]);
-        strcat(prefix, "/");
-        if (str_starts(ref, str_from(prefix)))
-            return json_object_get(json_object_get(root, PLACES[i]), ref.ptr + strlen(prefix));
-    }
+    static const struct {
+        str prefix;
+        const char *place;
+    } PLACES[] = {{{"#/$defs/", 8}, "$defs"}, {{"#/definitions/", 14}, "definitions"}};
+    for (int i = 0; i < 2; i++)
+        if (str_starts(ref, PLACES[i].prefix))
+            return json_object_get(json_object_get(root, PLACES[i].place),
+                                   ref.ptr + PLACES[i].prefix.len);
     return schema;
 }
 

@@ -35,6 +35,10 @@ bool turn_prompt_chat(chat *c, const turn_request *r, tok_ids *ids, buf *text, c
 /* ids is the whole raw prompt. */
 bool turn_prompt_raw(chat *c, const turn_request *r, tok_ids *ids, context_result *out, error *err);
 
+/* Leading ids of a conversation's prompt that belong to its system, developer and tools part; 0 where
+ * there is none or it cannot be told. (turn_pins.c) */
+size_t turn_find_pins(const chat *c, const chat_input *in, const tok_ids *prompt);
+
 /* ── --debug DIR ──
  * NNNN-prompt.txt at the start, -ids.json, -raw.txt and -parse.json at the end; NNNN counts up from
  * what the directory holds. What cannot be written is a log line, never an error of the turn. */

@@ -128,6 +128,7 @@ static bool start(turn *t, const turn_request *r, buf *text, error *err) {
         .score_prompt = r->score_prompt,
         .deadline_ns = r->deadline_ns,
         .max_kv_size = r->max_kv_size,
+        .n_pinned = turn_find_pins(t->c, r->chat, &t->prompt),
         .wake = r->wake,
         .wake_ctx = r->wake_ctx,
     };

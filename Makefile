@@ -137,7 +137,8 @@ test: $(WANTED) $(B)/oriel
 
 # The engine's simulator for as long as one likes: SOAK_WORLDS engines of 180 jobs each.
 SOAK_WORLDS ?= 2000
-soak: $(B)/tests/sim/test_engine $(B)/tests/prop/test_context
+soak: $(B)/oriel $(B)/tests/sim/test_engine $(B)/tests/prop/test_context
+	ORIEL_BUILD=$(abspath $(B)) ORIEL_PLAN_ALL=1 python3 tests/e2e/test_plan.py
 	ORIEL_CONTEXT_CASES=100000 $(B)/tests/prop/test_context
 	ORIEL_SIM_WORLDS=$(SOAK_WORLDS) ORIEL_SIM_SEED=$${ORIEL_SIM_SEED:-100000} $(B)/tests/sim/test_engine
 

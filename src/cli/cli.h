@@ -16,7 +16,7 @@
 typedef int cli_command(int argc, char **argv);
 cli_command cmd_generate, cmd_chat, cmd_score, cmd_tokenize, cmd_inspect, cmd_bench, cmd_serve,
     cmd_plan;
-cli_command cmd_bench_window, cmd_bench_notes;
+cli_command cmd_bench_window, cmd_bench_notes, cmd_bench_load;
 
 /* Prints the error as one sentence on stderr; returns the exit status it asks for. */
 int cli_fail(const error *err);
@@ -56,6 +56,8 @@ typedef struct term_size {
 term_size term_bytes(uint64_t bytes);
 /* Ctrl-C (and SIGTERM): counts presses since the last reset instead of killing the program. */
 void term_catch_interrupt(void);
+/* A mapped file that is cut short meanwhile ends the program with a sentence. */
+void term_catch_lost_pages(void);
 int term_interrupts(void);
 void term_reset_interrupts(void);
 

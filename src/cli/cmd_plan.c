@@ -28,7 +28,8 @@ static void print_json(const hub_model *m, const config *c, const engine_plan *p
     json_obj(&j);
     json_kv_int(&j, "process_bytes", (int64_t)p->process);
     json_kv_int(&j, "tokenizer_bytes", (int64_t)p->tokenizer);
-    json_kv_int(&j, "tables_bytes", (int64_t)(p->fixed - p->process - p->tokenizer));
+    json_kv_int(&j, "chat_bytes", (int64_t)p->above);
+    json_kv_int(&j, "tables_bytes", (int64_t)(p->fixed - p->process - p->tokenizer - p->above));
     json_end_obj(&j);
     json_key(&j, "per_sequence");
     json_obj(&j);
@@ -63,8 +64,8 @@ static void print_text(const hub_model *m, const config *c, const engine_plan *p
     print_line("window", p->kv, note);
     print_line("scratch", p->scratch, "of the forward pass");
     print_line("sampling", p->sampling, "");
-    snprintf(note, sizeof note, "program %s, tokenizer %s", term_bytes(p->process).text,
-             term_bytes(p->tokenizer).text);
+    snprintf(note, sizeof note, "program %s, tokenizer %s, chat %s", term_bytes(p->process).text,
+             term_bytes(p->tokenizer).text, term_bytes(p->above).text);
     print_line("fixed", p->fixed, note);
     print_line("in all", p->total, "resident at most");
     if (p->mapped)

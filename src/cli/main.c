@@ -39,6 +39,7 @@ static int finish(int status) {
 }
 
 int main(int argc, char **argv) {
+    term_catch_lost_pages();
     if (argc < 2 || strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 ||
         strcmp(argv[1], "-h") == 0) {
         print_help(argc < 2 ? stderr : stdout);

@@ -52,6 +52,10 @@ sample_params session_sampling(const config *c) {
     return p;
 }
 
+static size_t chat_bytes(int64_t max_context_tokens, int n_parallel) {
+    return tok_cache_plan_bytes(chat_plan_bytes(max_context_tokens, n_parallel));
+}
+
 engine_config session_engine_config(const config *c, error *err) {
     engine_config e = engine_defaults();
     static const struct {
@@ -73,6 +77,8 @@ engine_config session_engine_config(const config *c, error *err) {
     for (size_t i = 0; c->load && i < sizeof modes / sizeof modes[0]; i++)
         if (strcmp(c->load, modes[i]) == 0) e.load = (model_load_mode)i;
     e.lock = c->mlock;
+    if (c->command & (CONFIG_GENERATE | CONFIG_CHAT | CONFIG_SERVE | CONFIG_PLAN))
+        e.above_bytes = chat_bytes;
     e.n_threads = (int)c->threads;
     e.n_parallel = c->parallel ? (int)c->parallel : 1;
     if (c->command == CONFIG_SERVE) e.n_queue = (int)c->queue;

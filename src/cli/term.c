@@ -64,6 +64,27 @@ void term_catch_interrupt(void) {
     sigaction(SIGTERM, &a, NULL);
     signal(SIGPIPE, SIG_IGN);
 }
+/* Pages of a file that was cut short are gone, and whoever touches one gets SIGBUS: one sentence for
+ * that instead of a crash. Anything else that raises it stays a crash. */
+static void on_lost_page(int sig, siginfo_t *info, void *context) {
+    static const char text[] =
+        "oriel: A file in use (most likely the model) was cut short or cannot be read any more, so "
+        "the program ends. Replace a model by renaming a new file over it; with --load read or "
+        "direct a loaded model does not depend on its file.\n";
+    (void)context;
+    if (info->si_code != BUS_ADRERR) {
+        signal(sig, SIG_DFL);
+        return; /* to the same instruction, and now it ends as it always did */
+    }
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) _exit(1);
+    _exit(1);
+}
+
+void term_catch_lost_pages(void) {
+    struct sigaction a = {.sa_sigaction = on_lost_page, .sa_flags = SA_SIGINFO};
+    sigaction(SIGBUS, &a, NULL);
+}
+
 int term_interrupts(void) {
     return interrupts;
 }

@@ -34,7 +34,8 @@ typedef struct option {
     .offset = offsetof(config, member), .count_offset = offsetof(config, n_##member)
 enum {
     TURN = CONFIG_GENERATE | CONFIG_CHAT,
-    LOADS = TURN | CONFIG_SCORE | CONFIG_BENCH | CONFIG_BENCH_WINDOW | CONFIG_SERVE | CONFIG_PLAN,
+    LOADS = TURN | CONFIG_SCORE | CONFIG_BENCH | CONFIG_BENCH_WINDOW | CONFIG_SERVE | CONFIG_PLAN |
+            CONFIG_BENCH_LOAD,
     ALL = LOADS | CONFIG_TOKENIZE | CONFIG_INSPECT,
 };
 
@@ -120,8 +121,8 @@ static const option options[] = {
      .fallback = "64", .arg = "N", .help = "tokens decoded at each frontier; default 64"},
     {"frontiers", TEXT, AT(frontiers), .commands = CONFIG_BENCH, .arg = "0,512,4096",
      .help = "context lengths at which decoding is timed"},
-    {"repeat", INT, AT(repeat), .commands = CONFIG_BENCH, .min = 1, .max = 1000, .fallback = "3",
-     .arg = "N", .help = "runs; the median is shown"},
+    {"repeat", INT, AT(repeat), .commands = CONFIG_BENCH | CONFIG_BENCH_LOAD, .min = 1, .max = 1000,
+     .fallback = "3", .arg = "N", .help = "runs; the median is shown"},
     {"max-kv-size", TEXT, AT(window_sizes), .commands = CONFIG_BENCH_WINDOW,
      .fallback = "256,512,1024,4096", .arg = "256,512", .help = "the windows to run, one by one"},
     {"tokens", INT, AT(tokens), .commands = CONFIG_BENCH_WINDOW, .min = 1, .max = 0x1p40,
@@ -172,6 +173,8 @@ static const option options[] = {
     {"load", TEXT, AT(load), .commands = LOADS, .fallback = "auto", .arg = "MODE",
      .help = "auto, mmap (in place), read or direct (past the page cache)",
      .values = "auto mmap read direct"},
+    {"drop-caches", FLAG, AT(drop_caches), .commands = CONFIG_BENCH_LOAD,
+     .help = "cold: empty the whole machine's page cache, not this file's (as root)"},
     {"mlock", FLAG, AT(mlock), .commands = LOADS, .help = "keep weights and window in memory"},
     {"threads", INT, AT(threads), .commands = LOADS, .min = 0, .max = 1024, .fallback = "0",
      .arg = "N", .help = "default: all cores", .letter = 't'},

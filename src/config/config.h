@@ -26,6 +26,7 @@ enum {
     CONFIG_SERVE = 1 << 6,
     CONFIG_PLAN = 1 << 7,
     CONFIG_BENCH_WINDOW = 1 << 10,
+    CONFIG_BENCH_LOAD = 1 << 11,
 };
 
 typedef struct config {
@@ -40,7 +41,7 @@ typedef struct config {
     int64_t perf_max_tokens, perf_max_context_tokens, perf_max_kv_size,
         perf_prompt_token_budget; /* 0 = not given */
     const char *kv_type, *load;
-    bool f32_acts, mmap_rows, mlock;
+    bool f32_acts, mmap_rows, mlock, drop_caches;
     const char *chat_template; /* file with a Jinja template instead of the model's own */
     /* the turn */
     const char *prompt, *prompt_file, *prompt_ids, *system;

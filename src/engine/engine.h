@@ -51,6 +51,9 @@ typedef struct engine_config {
                   where the system does not allow it */
     bool (*progress)(void *ctx, uint64_t done, uint64_t total);
     void *progress_ctx;
+    /* What rooms above will take for an engine with such prompts and so many sequences, so that the
+     * plan holds it too. May be NULL. */
+    size_t (*above_bytes)(int64_t max_context_tokens, int n_parallel);
 } engine_config;
 
 engine_config engine_defaults(void);
@@ -63,9 +66,10 @@ typedef struct engine_plan {
     uint64_t kv;       /* the window of all sequences, with room for a chunk */
     uint64_t scratch;  /* of the forward pass */
     uint64_t sampling; /* all samplers */
-    uint64_t fixed;    /* the rest: process + tokenizer + tables, threads and running jobs */
+    uint64_t fixed;    /* the rest: process + tokenizer + above + tables, threads and
+                          running jobs */
     uint64_t process; /* of fixed: the program and its libraries, as found when the plan was made */
-    uint64_t tokenizer; /* of fixed */
+    uint64_t tokenizer, above; /* of fixed */
     uint64_t loading;   /* the most that is held while loading */
     uint64_t total;  /* the most that is ever resident: the sum of the first five, or `loading` */
     uint64_t mapped; /* pages of the model file computed from in place: the system takes and

@@ -26,7 +26,7 @@ enum {
     LATER_CODE_BYTES = 1 << 20,
     THREAD_BYTES = 48 << 10,
     REQUEST_BYTES = 96 << 10,
-    LATER_HEAP_BYTES = 1 << 20,
+    LATER_HEAP_BYTES = 2 << 20,
 };
 
 engine_config engine_defaults(void) {
@@ -158,7 +158,11 @@ static void plan_fixed(const engine_config *c, const model_info *info, const eng
                      JOB_MAX_KEPT * sizeof(int32_t);
     p->seq_job = p->waiting_job + REQUEST_BYTES;
     uint64_t draws = (uint64_t)engine_limits(c, info).max_logits * sizeof(draw);
-    p->fixed = p->process + p->tokenizer + LATER_HEAP_BYTES + sizeof(engine) + draws +
+    int64_t prompt = c->max_context_tokens   ? c->max_context_tokens
+                     : info->n_ctx_train > 0 ? info->n_ctx_train
+                                             : DEFAULT_CONTEXT;
+    if (c->above_bytes) p->above = c->above_bytes(prompt, c->n_parallel);
+    p->fixed = p->process + p->tokenizer + p->above + LATER_HEAP_BYTES + sizeof(engine) + draws +
                (uint64_t)info->n_vocab + (uint64_t)(c->n_threads + 1) * THREAD_BYTES +
                (uint64_t)c->n_parallel * p->seq_job;
     p->loading = own + p->weights + needs->loading;

@@ -43,16 +43,26 @@ static void clear(tok_cache *c, half *h) {
     memset(h->slots, 0xFF, c->n_slots * sizeof *h->slots);
 }
 
+static void set_sizes(tok_cache *c, size_t max_bytes) {
+    c->half_bytes = max_bytes / 2;
+    if (c->half_bytes < MIN_HALF_BYTES) c->half_bytes = MIN_HALF_BYTES;
+    if (c->half_bytes > NO_ENTRY / 2) c->half_bytes = NO_ENTRY / 2;
+    c->n_slots = 1;
+    while (c->n_slots < c->half_bytes / BYTES_PER_SLOT) c->n_slots *= 2;
+}
+
+size_t tok_cache_plan_bytes(size_t max_bytes) {
+    tok_cache c;
+    set_sizes(&c, max_bytes);
+    return sizeof c + 2 * (c.half_bytes + c.n_slots * sizeof *c.halves[0].slots);
+}
+
 tok_cache *tok_cache_new(size_t max_bytes, error *err) {
     tok_cache *c = calloc(1, sizeof *c);
     bool ok = c != NULL;
     if (ok) {
         pthread_mutex_init(&c->lock, NULL);
-        c->half_bytes = max_bytes / 2;
-        if (c->half_bytes < MIN_HALF_BYTES) c->half_bytes = MIN_HALF_BYTES;
-        if (c->half_bytes > NO_ENTRY / 2) c->half_bytes = NO_ENTRY / 2;
-        c->n_slots = 1;
-        while (c->n_slots < c->half_bytes / BYTES_PER_SLOT) c->n_slots *= 2;
+        set_sizes(c, max_bytes);
         os_random(&c->seed, sizeof c->seed);
         for (int i = 0; i < 2; i++) {
             half *h = &c->halves[i];

@@ -101,6 +101,7 @@ void tok_decode(const tok *t, const int32_t *ids, size_t n, tok_decode_opts opts
  * not used while a half filled up goes. Belongs to one tok. Any thread. */
 tok_cache *tok_cache_new(size_t max_bytes, error *err);
 void tok_cache_free(tok_cache *c);
+size_t tok_cache_plan_bytes(size_t max_bytes); /* what tok_cache_new takes */
 typedef struct tok_cache_stats {
     uint64_t n_encoded_bytes, n_remembered_bytes; /* of text, since tok_cache_new */
 } tok_cache_stats;

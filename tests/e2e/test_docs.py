@@ -41,7 +41,7 @@ def oriel_commands_run():
                 with Server(*words[1:]) as s:
                     assert s.get("/health") == {"status": "ok"}, line
             else:
-                short = {"speed": ["--repeat", "1"],
+                short = {"speed": ["--repeat", "1"], "load": ["--repeat", "1"],
                          "window": ["--max-kv-size", "64", "--tokens", "2000", "--pairs", "2", "--threads", "1"],
                          "notes": ["--max-kv-size", "64", "--tokens", "2000", "--counters", "--notes", os.path.join(d, "n.md")]}
                 words = [os.path.join(d, w) if w.endswith(".svg") else w for w in words]
@@ -64,7 +64,8 @@ def the_readme_shows_a_real_run():
     assert run(*chat, stdin=m[1] + "\n").stdout.decode().strip() == m[2]
     greeting = re.search(r"    (oriel-house, .*leave\.)\n", readme)[1]
     p = subprocess.run(["script", "-qec", f"{ORIEL} {shlex.join(chat)} --threads 2", "/dev/null"], input=b"q\n", stdout=subprocess.PIPE, env=env(TERM="dumb"))
-    assert greeting in p.stdout.decode(), (greeting, p.stdout)
+    same = lambda text: re.sub(r"[\d.]+ MB", "N MB", text)  # the program's own pages differ from machine to machine
+    assert same(greeting) in same(p.stdout.decode()), (greeting, p.stdout)
 
 
 @test

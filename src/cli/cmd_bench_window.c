@@ -41,6 +41,7 @@ static bool run_size(config *c, const window_options *o, int64_t size, window_ab
         e = engine_open(m.f, &ec, err);
     term_progress_end();
     bool ok = e != NULL && window_run(e, o, r, err);
+    if (ok && o->n_turns > 0) ok = window_run_chat(e, o, &r->chat, err);
     if (ok) {
         const model_info *info = engine_get_model(e);
         snprintf(about->model, sizeof about->model, "%s", m.id);
@@ -125,6 +126,7 @@ static int run_window(int argc, char **argv, bool with_notes, const char *synops
                         .prompt_tokens = c.prompt_tokens,
                         .seed = c.seed < 0 ? 1 : (uint64_t)c.seed,
                         .counters_only = c.counters,
+                        .wants_lock = c.mlock,
                         .shows_progress = !c.quiet && term_is_rich(stderr)};
     if (c.n_args != 1)
         error_set(&err, ERR_USAGE, NULL, "oriel bench %s takes options only, not '%.60s'.",

@@ -44,12 +44,13 @@ typedef struct window_memory {
 } window_memory;
 
 typedef struct window_chat {
-    int64_t n_turns, n_cuts; /* done; turns at which the prompt was cut anew */
-    int64_t limit, longest;  /* max_context_tokens − margin; the largest prompt_tokens */
-    int64_t n_prompt,
-        n_recomputed;          /* tokens over all turns: in prompts; of those, run again or first */
-    double ttft_p50, ttft_p99; /* seconds */
-    char skipped[160];         /* why there was none; "" = there was */
+    int64_t n_turns, n_cuts;    /* done; turns at which the prompt was cut anew */
+    int64_t limit, longest;     /* max_context_tokens − margin; the largest prompt_tokens */
+    int64_t n_prompt;           /* tokens in all prompts … */
+    int64_t n_computed;         /* … and of those, not there already … */
+    int64_t n_computed_at_cuts; /* … in turns whose prompt was cut anew */
+    double ttft_p50, ttft_p99;  /* seconds */
+    char skipped[160];          /* why there was none; "" = there was */
 } window_chat;
 
 typedef struct window_result {
@@ -88,6 +89,7 @@ typedef struct window_result {
 
 typedef struct window_options {
     int64_t n_tokens, n_turns, turn_tokens, n_pairs, prompt_tokens;
+    int64_t max_context_tokens, margin; /* of the chat; 0 = the window, one answer */
     uint64_t seed;
     bool counters_only, wants_lock, shows_progress;
 } window_options;
@@ -103,8 +105,7 @@ typedef struct window_about {
 /* Opens an engine with this window, runs, closes it. Fills all but checks and chat. */
 bool window_run(engine *e, const window_options *o, window_result *r, error *err);
 /* A conversation of n_turns turns on the same engine. */
-bool window_run_chat(engine *e, const config *c, const window_options *o, window_chat *out,
-                     error *err);
+bool window_run_chat(engine *e, const window_options *o, window_chat *out, error *err);
 /* Fills the checks. */
 void window_judge(const window_options *o, window_result *r);
 stats_verdict window_verdict(const window_result *r, int n);

@@ -127,11 +127,18 @@ ROW(row_turns) {
 ROW(row_longest) {
     snprintf(out, CELL, "%lld of %lld", (long long)r->chat.longest, (long long)r->chat.limit);
 }
-ROW(row_recomputed) {
+ROW(row_computed) {
     char a[CELL], b[CELL];
-    put_count(a, r->chat.n_recomputed);
+    put_count(a, r->chat.n_computed);
     put_count(b, r->chat.n_prompt);
     snprintf(out, CELL, "%.20s of %.20s", a, b);
+}
+ROW(row_per_turn) {
+    const window_chat *c = &r->chat;
+    int64_t plain = c->n_turns - c->n_cuts;
+    snprintf(out, CELL, "%.0f; %.0f",
+             plain ? (double)(c->n_computed - c->n_computed_at_cuts) / (double)plain : 0.0,
+             c->n_cuts ? (double)c->n_computed_at_cuts / (double)c->n_cuts : 0.0);
 }
 ROW(row_turn_ttft) {
     snprintf(out, CELL, "%.1f / %.1f ms", r->chat.ttft_p50 * 1e3, r->chat.ttft_p99 * 1e3);
@@ -166,7 +173,8 @@ static const struct {
     {"cores busy with others", row_foreign, TIMED},
     {"chat: turns", row_turns, CHAT},
     {"chat: longest prompt, limit", row_longest, CHAT},
-    {"chat: tokens computed, prompts", row_recomputed, CHAT},
+    {"chat: prompt tokens computed", row_computed, CHAT},
+    {"per turn; per turn with a cut", row_per_turn, CHAT},
     {"chat: first token p50 / p99", row_turn_ttft, CHAT},
 };
 enum { N_ROWS = sizeof rows / sizeof rows[0] };
@@ -306,7 +314,8 @@ static void put_chat(json_out *j, const window_chat *c) {
     json_kv_int(j, "longest_prompt", c->longest);
     json_kv_int(j, "limit", c->limit);
     json_kv_int(j, "prompt_tokens", c->n_prompt);
-    json_kv_int(j, "computed_tokens", c->n_recomputed);
+    json_kv_int(j, "computed_tokens", c->n_computed);
+    json_kv_int(j, "computed_tokens_at_cuts", c->n_computed_at_cuts);
     json_kv_num(j, "ttft_p50_seconds", c->ttft_p50);
     json_kv_num(j, "ttft_p99_seconds", c->ttft_p99);
     json_end_obj(j);

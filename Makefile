@@ -14,7 +14,7 @@ ifneq ($(shell command -v ccache 2>/dev/null),)
   CCACHE := ccache
 endif
 
-PKGS := libmicrohttpd jansson libpcre2-8 libutf8proc sqlite3 libcurl libcrypto libedit md4c zlib libzstd
+PKGS := libmicrohttpd jansson libpcre2-8 libutf8proc sqlite3 libcurl libcrypto libedit md4c zlib libzstd libseccomp sndfile samplerate
 
 VERSION := $(shell cat VERSION)
 CPPFLAGS += -Isrc -D_GNU_SOURCE -DPCRE2_CODE_UNIT_WIDTH=8 -DORIEL_VERSION='"$(VERSION)"'

@@ -11,6 +11,8 @@ static const struct {
 } handlers[] = {
     {"POST", "/v1/chat/completions", route_chat_completions, false},
     {"POST", "/v1/completions", route_completions, false},
+    {"POST", "/v1/audio/speech", route_speech, false},
+    {"GET", "/v1/audio/voices", route_voices, false},
     {"GET", "/v1/models", route_models, false},
     {"GET", "/v1/models/{model}", route_model, false},
     {"GET", "/health", route_health, true},

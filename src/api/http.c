@@ -256,7 +256,7 @@ void http_reply_error(http_req *r, const error *err) {
     if (status >= 500 && status != 501)
         log_line(LOG_WARN, "api", "%s %s answered %d: %s", r->id, r->path, status, err->message);
     buf body = {0};
-    r->server->app.render_error(r->server->app.ctx, err, &body);
+    r->server->app.render_error(r->server->app.ctx, r, err, &body);
     http_reply(r, status, "application/json", &body);
 }
 

@@ -48,8 +48,8 @@ typedef struct http_app {
     bool (*admit)(void *ctx, http_req *r, error *err);
     /* The whole request is here: reply, now or later. */
     void (*handle)(void *ctx, http_req *r);
-    /* Renders an error as a body. */
-    void (*render_error)(void *ctx, const error *err, buf *out);
+    /* Renders an error as a body in the manner of the request's path. */
+    void (*render_error)(void *ctx, http_req *r, const error *err, buf *out);
 } http_app;
 
 typedef struct http_options {

@@ -161,6 +161,13 @@ static bool parse_message(arena *mem, json_t *v, const char *path, chat_message 
     return parse_content(mem, x, path_member(&p, path, "content"), &m->content, err);
 }
 
+void messages_name_results(chat_message *m, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = i; m[i].role == CHAT_TOOL && !m[i].name.len && k-- > 0;)
+            for (size_t c = 0; c < m[k].n_calls; c++)
+                if (str_eq(m[k].calls[c].id, m[i].call_id)) m[i].name = m[k].calls[c].name;
+}
+
 bool messages_parse(arena *mem, json_t *v, const char *path, const chat_message **out,
                     size_t *n_out, error *err) {
     if (!field_array(v, path, API_MAX_MESSAGES, err)) return false;
@@ -175,11 +182,7 @@ bool messages_parse(arena *mem, json_t *v, const char *path, const chat_message 
         if (!parse_message(mem, json_array_get(v, i), path_index(&p, path, i), &m[i], err))
             return false;
     }
-    /* A tool result carries its function's name for the formats that print it. */
-    for (size_t i = 0; i < n; i++)
-        for (size_t k = i; m[i].role == CHAT_TOOL && !m[i].name.len && k-- > 0;)
-            for (size_t c = 0; c < m[k].n_calls; c++)
-                if (str_eq(m[k].calls[c].id, m[i].call_id)) m[i].name = m[k].calls[c].name;
+    messages_name_results(m, n);
     *out = m;
     *n_out = n;
     return true;

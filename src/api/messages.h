@@ -8,6 +8,8 @@
 /* Everything lives in mem and borrows strings from the JSON. */
 bool messages_parse(arena *mem, json_t *v, const char *path, const chat_message **out, size_t *n,
                     error *err);
+/* Gives each tool result its function's name, for the formats that print it. */
+void messages_name_results(chat_message *m, size_t n);
 bool tools_parse(arena *mem, json_t *v, const char *path, const chat_tool **out, size_t *n,
                  error *err);
 /* Is this a JSON Schema at all (types known, members of the right shape)? The first thing wrong is

@@ -13,6 +13,8 @@ static const struct {
     {"POST", "/v1/completions", route_completions, false},
     {"POST", "/v1/audio/speech", route_speech, false},
     {"GET", "/v1/audio/voices", route_voices, false},
+    {"POST", "/v1/messages", route_anthropic_messages, false},
+    {"POST", "/v1/messages/count_tokens", route_anthropic_count, false},
     {"GET", "/v1/models", route_models, false},
     {"GET", "/v1/models/{model}", route_model, false},
     {"GET", "/health", route_health, true},

@@ -37,6 +37,7 @@ bool route_get_row(size_t i, route_row *out);
 /* Handlers, each in its file. */
 route_fn route_chat_completions;                  /* chat_completions.c */
 route_fn route_completions;                       /* completions.c */
+route_fn route_anthropic_messages, route_anthropic_count;    /* anthropic.c */
 route_fn route_speech, route_voices;                         /* speech.c */
 route_fn route_models, route_model;               /* models.c */
 route_fn route_health, route_metrics, route_root; /* status.c */

@@ -139,6 +139,14 @@ static void handle(void *ctx, http_req *r) {
     http_reply_error(r, &err);
 }
 
+static void render_error(void *ctx, http_req *r, const error *err, buf *out) {
+    (void)ctx;
+    if (anthropic_is_path(http_path(r)))
+        anthropic_render_error(r, err, out);
+    else
+        api_render_error(err, out);
+}
+
 /* ── open, close ── */
 
 api_options api_defaults(void) {
@@ -173,7 +181,7 @@ api *api_open(chat *c, const api_options *o, error *err) {
     h = hash_combine(h, hash_str(str_from(o->model_id)));
     snprintf(a->fingerprint, sizeof a->fingerprint, "fp_%012llx",
              (unsigned long long)(h & 0xFFFFFFFFFFFFull));
-    http_app app = {.ctx = a, .admit = admit, .handle = handle, .render_error = api_render_error};
+    http_app app = {.ctx = a, .admit = admit, .handle = handle, .render_error = render_error};
     http_options h_o = {.host = o->host, .port = o->port, .n_threads = o->n_threads};
     a->http = http_open(&h_o, &app, err);
     if (!a->http) {
@@ -228,8 +236,7 @@ bool api_check_model(const api *a, str name, error *err) {
         (int)(name.len > 100 ? 100 : name.len), name.ptr ? name.ptr : "", a->o.model_id);
 }
 
-void api_render_error(void *ctx, const error *err, buf *out) {
-    (void)ctx;
+void api_render_error(const error *err, buf *out) {
     const error_info *info = error_get_info(err->code);
     json_out j = json_begin(out);
     json_obj(&j);
@@ -310,7 +317,7 @@ void sse_end(buf *out) {
 }
 void sse_error(buf *out, const error *err) {
     sse_begin(out);
-    api_render_error(NULL, err, out);
+    api_render_error(err, out);
     sse_end(out);
 }
 void sse_done(buf *out) {

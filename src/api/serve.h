@@ -23,7 +23,10 @@ json_t *api_parse_body(http_req *r, error *err);
 /* "default" or the model's id; anything else is a 404. */
 bool api_check_model(const api *a, str name, error *err);
 /* {"error":{…}} */
-void api_render_error(void *ctx, const error *err, buf *out);
+void api_render_error(const error *err, buf *out);
+/* Paths that speak Anthropic's Messages API, and its error object (anthropic.c). */
+bool anthropic_is_path(const char *path);
+void anthropic_render_error(http_req *r, const error *err, buf *out);
 /* prefix + 24 random letters, NUL-terminated. */
 typedef struct api_id {
     char text[48];

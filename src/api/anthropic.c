@@ -1,0 +1,848 @@
+/* Anthropic's Messages API over the same turn: POST /v1/messages and
+ * /v1/messages/count_tokens, with its content blocks, events and errors.
+ *
+ * What differs from OpenAI's: the answer is a list of blocks (thinking, text,
+ * tool_use) instead of one message, a tool result is a block of a user's message,
+ * and input_tokens leaves out what came from the cache.
+ *
+ * Source: Anthropic's API reference, version 2023-06-01.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "api/messages.h"
+#include "api/serve.h"
+#include "base/hash.h"
+
+enum { MAX_STOP_SEQUENCES = TURN_MAX_STOPS, LOW_BUDGET = 2048, MEDIUM_BUDGET = 16384 };
+
+/* ── errors ── */
+
+bool anthropic_is_path(const char *path) {
+    return str_starts(str_from(path), STR("/v1/messages"));
+}
+
+static const char *error_type(int status) {
+    switch (status) {
+    case 400:
+    case 405:
+    case 415: return "invalid_request_error";
+    case 401: return "authentication_error";
+    case 403: return "permission_error";
+    case 404: return "not_found_error";
+    case 413: return "request_too_large";
+    case 429: return "rate_limit_error";
+    case 503:
+    case 529: return "overloaded_error";
+    case 504: return "timeout_error";
+    default: return "api_error";
+    }
+}
+
+static void put_error(json_out *j, const error *err, const char *request_id) {
+    json_obj(j);
+    json_kv_cstr(j, "type", "error");
+    json_key(j, "error");
+    json_obj(j);
+    json_kv_cstr(j, "type", error_type(error_get_info(err->code)->http_status));
+    /* There is no member for the parameter: it stands in front. */
+    char message[sizeof err->param + sizeof err->message + 2];
+    bool named = !err->param[0] || strstr(err->message, err->param);
+    snprintf(message, sizeof message, "%s%s%s", named ? "" : err->param, named ? "" : ": ",
+             err->message);
+    json_kv_cstr(j, "message", message);
+    json_end_obj(j);
+    if (request_id) json_kv_cstr(j, "request_id", request_id);
+    json_end_obj(j);
+}
+
+void anthropic_render_error(http_req *r, const error *err, buf *out) {
+    json_out j = json_begin(out);
+    put_error(&j, err, http_request_id(r));
+}
+
+/* ── the request ── */
+
+typedef struct params {
+    gen_params gen;
+    json_t *messages, *tools, *tool_choice;
+    str system;
+    bool has_system, shows_thinking;
+    str effort;
+} params;
+
+static bool no_memory(error *err) {
+    return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
+}
+
+/* Texts put together, as a list of blocks gives them. */
+typedef struct joined {
+    arena *mem;
+    str text;
+    bool any;
+} joined;
+
+static bool join(joined *t, str more, const char *between, error *err) {
+    if (!t->any) {
+        t->text = more;
+        t->any = true;
+        return true;
+    }
+    size_t gap = strlen(between), len = t->text.len + gap + more.len;
+    char *both = arena_alloc_aligned(t->mem, len + 1, 1);
+    if (!both) return no_memory(err);
+    if (t->text.len) memcpy(both, t->text.ptr, t->text.len);
+    memcpy(both + t->text.len, between, gap);
+    if (more.len) memcpy(both + t->text.len + gap, more.ptr, more.len);
+    t->text = str_make(both, len);
+    return true;
+}
+
+static bool block_type(json_t *block, const char *path, str *type, error *err) {
+    field_path p;
+    json_t *v;
+    return field_object(block, path, err) && (v = field_need(block, "type", path, err)) &&
+           field_str(v, path_member(&p, path, "type"), type, err);
+}
+
+static bool member_str(json_t *block, const char *name, const char *path, str *out, error *err) {
+    field_path p;
+    json_t *v = field_need(block, name, path, err);
+    return v && field_str(v, path_member(&p, path, name), out, err);
+}
+
+/* A block that is text: text itself, or a document that holds plain text. */
+static bool parse_text_block(json_t *block, str type, const char *path, str *out, error *err) {
+    if (str_is(type, "text")) return member_str(block, "text", path, out, err);
+    if (str_is(type, "document")) {
+        json_t *source = field_get(block, "source");
+        if (str_is(json_str(field_get(source, "type")), "text"))
+            return member_str(source, "data", path, out, err);
+    }
+    return error_set(err, ERR_UNSUPPORTED_VALUE, path,
+                     "%s: a block of type '%.40s' is not supported: this model reads text only.",
+                     path, type.len ? type.ptr : "");
+}
+
+/* A string or a list of text blocks. */
+static bool parse_texts(arena *mem, json_t *v, const char *path, str *out, error *err) {
+    if (json_is_string(v)) {
+        *out = json_str(v);
+        return true;
+    }
+    if (!field_array(v, path, API_MAX_PARTS, err)) return false;
+    joined all = {.mem = mem};
+    for (size_t i = 0; i < json_array_size(v); i++) {
+        field_path at;
+        str type, text;
+        json_t *block = json_array_get(v, i);
+        path_index(&at, path, i);
+        if (!block_type(block, at.text, &type, err) ||
+            !parse_text_block(block, type, at.text, &text, err) || !join(&all, text, "\n", err))
+            return false;
+    }
+    *out = all.text;
+    return true;
+}
+
+static bool decode_system(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
+    params *p = out;
+    p->has_system = true;
+    return parse_texts(c->mem, v, path, &p->system, err);
+}
+
+static bool keep(json_t **to, json_t *v) {
+    *to = v;
+    return true;
+}
+static bool keep_messages(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
+    (void)c;
+    return field_array(v, path, API_MAX_MESSAGES, err) && keep(&((params *)out)->messages, v);
+}
+static bool keep_tools(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
+    (void)c;
+    return field_array(v, path, API_MAX_TOOLS, err) && keep(&((params *)out)->tools, v);
+}
+static bool keep_tool_choice(const field_ctx *c, json_t *v, const char *path, void *out,
+                             error *err) {
+    (void)c;
+    return field_object(v, path, err) && keep(&((params *)out)->tool_choice, v);
+}
+
+static bool decode_stops(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
+    params *p = out;
+    if (!field_array(v, path, MAX_STOP_SEQUENCES, err)) return false;
+    size_t n = json_array_size(v);
+    p->gen.stops = arena_array(c->mem, n ? n : 1, sizeof *p->gen.stops);
+    if (!p->gen.stops) return no_memory(err);
+    for (size_t i = 0; i < n; i++) {
+        field_path at;
+        str s;
+        if (!field_str(json_array_get(v, i), path_index(&at, path, i), &s, err)) return false;
+        if (!s.len || s.len > TURN_MAX_STOP_BYTES)
+            return error_set(err, ERR_INVALID_VALUE, at.text,
+                             "%s: a stop sequence has 1 to %d bytes.", at.text,
+                             TURN_MAX_STOP_BYTES);
+        p->gen.stops[p->gen.n_stops++] = s;
+    }
+    return true;
+}
+
+/* How much it may think becomes how hard it tries; whether its thinking is shown is a question of its
+ * own. */
+static bool decode_thinking(const field_ctx *c, json_t *v, const char *path, void *out,
+                            error *err) {
+    (void)c;
+    static const char *const types[] = {"enabled", "disabled", "adaptive", NULL};
+    params *p = out;
+    field_path at;
+    int which;
+    json_t *type, *budget;
+    if (!field_object(v, path, err) || !(type = field_need(v, "type", path, err)) ||
+        !field_enum(type, path_member(&at, path, "type"), types, &which, err))
+        return false;
+    p->shows_thinking = which != 1;
+    p->effort = which == 1 ? STR("low") : (str){0};
+    if (which != 0) return true;
+    int64_t n;
+    if (!(budget = field_need(v, "budget_tokens", path, err)) ||
+        !field_int(budget, path_member(&at, path, "budget_tokens"), 1024, 1ll << 40, &n, err))
+        return false;
+    p->effort = n <= LOW_BUDGET ? STR("low") : n <= MEDIUM_BUDGET ? STR("medium") : STR("high");
+    return true;
+}
+
+static const field fields[] = {
+    {.name = "model",
+     .kind = FIELD_STR,
+     .required = true,
+     .offset = offsetof(params, gen.model),
+     .doc = "the loaded model or default"},
+    {.name = "max_tokens",
+     .kind = FIELD_INT,
+     .required = true,
+     .offset = offsetof(params, gen.max_tokens),
+     .min = 1,
+     .max = 1ll << 40,
+     .doc = "thinking included"},
+    {.name = "messages",
+     .kind = FIELD_CUSTOM,
+     .required = true,
+     .decode = keep_messages,
+     .doc = "text, thinking, tool_use and tool_result blocks"},
+    {.name = "system",
+     .kind = FIELD_CUSTOM,
+     .decode = decode_system,
+     .doc = "string or text blocks"},
+    {.name = "tools", .kind = FIELD_CUSTOM, .decode = keep_tools, .doc = "custom tools"},
+    {.name = "tool_choice",
+     .kind = FIELD_CUSTOM,
+     .decode = keep_tool_choice,
+     .doc = "auto, none, any, tool"},
+    {.name = "temperature",
+     .kind = FIELD_NUM,
+     .offset = offsetof(params, gen.sampling.temperature),
+     .min = 0,
+     .max = 1,
+     .doc = "0 is greedy"},
+    {.name = "top_p",
+     .kind = FIELD_NUM,
+     .offset = offsetof(params, gen.sampling.top_p),
+     .min = 0,
+     .max = 1,
+     .doc = "nucleus"},
+    {.name = "top_k",
+     .kind = FIELD_INT,
+     .offset = offsetof(params, gen.top_k),
+     .min = 0,
+     .max = 1 << 30,
+     .doc = "0 is off"},
+    {.name = "stop_sequences",
+     .kind = FIELD_CUSTOM,
+     .decode = decode_stops,
+     .doc = "up to 16, in the answer's text"},
+    {.name = "stream", .kind = FIELD_BOOL, .offset = offsetof(params, gen.stream), .doc = "SSE"},
+    {.name = "thinking",
+     .kind = FIELD_CUSTOM,
+     .decode = decode_thinking,
+     .doc = "enabled shows it; the budget chooses low, medium or high effort"},
+    {.name = "seed", .kind = FIELD_CUSTOM, .decode = gen_decode_seed, .doc = "extension"},
+    {.name = "metadata", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
+    {.name = "service_tier", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
+    {.name = "container", .kind = FIELD_CUSTOM, .decode = gen_decode_not_implemented, .doc = "501"},
+    {.name = "mcp_servers",
+     .kind = FIELD_CUSTOM,
+     .decode = gen_decode_not_implemented,
+     .doc = "501"},
+};
+
+/* ── messages and tools ── */
+
+/* The arguments of an earlier call, as the text the model wrote them in. */
+static bool dump_input(arena *mem, json_t *v, str *out, error *err) {
+    buf text = {0};
+    json_out j = json_begin(&text);
+    json_put_value(&j, v);
+    char *copy = text.failed ? NULL : arena_dup(mem, buf_str(&text));
+    *out = str_make(copy, copy ? text.len : 0);
+    buf_deinit(&text);
+    return copy || no_memory(err);
+}
+
+static bool parse_assistant(arena *mem, json_t *blocks, const char *path, chat_message *m,
+                            error *err) {
+    size_t n = json_array_size(blocks);
+    chat_call *calls = arena_array(mem, n ? n : 1, sizeof *calls);
+    joined text = {.mem = mem}, thinking = {.mem = mem};
+    if (!calls) return no_memory(err);
+    for (size_t i = 0; i < n; i++) {
+        field_path at, p;
+        str type, s;
+        json_t *block = json_array_get(blocks, i);
+        path_index(&at, path, i);
+        if (!block_type(block, at.text, &type, err)) return false;
+        if (str_is(type, "redacted_thinking")) continue;
+        if (str_is(type, "thinking")) {
+            if (!member_str(block, "thinking", at.text, &s, err) || !join(&thinking, s, "\n", err))
+                return false;
+        } else if (str_is(type, "tool_use")) {
+            json_t *input = field_need(block, "input", at.text, err);
+            chat_call *c = &calls[m->n_calls++];
+            if (!input || !field_object(input, path_member(&p, at.text, "input"), err) ||
+                !member_str(block, "id", at.text, &c->id, err) ||
+                !member_str(block, "name", at.text, &c->name, err) ||
+                !dump_input(mem, input, &c->arguments, err))
+                return false;
+        } else if (!parse_text_block(block, type, at.text, &s, err) || !join(&text, s, "", err))
+            return false;
+    }
+    m->calls = calls;
+    m->content = text.text;
+    m->has_content = text.any || !m->n_calls;
+    m->reasoning = thinking.text;
+    return true;
+}
+
+/* A user's message: its tool results first, each a message of its own, then what was said. */
+static bool parse_user(arena *mem, json_t *blocks, const char *path, chat_message *out,
+                       size_t *n_out, error *err) {
+    joined text = {.mem = mem};
+    size_t n = 0;
+    for (size_t i = 0; i < json_array_size(blocks); i++) {
+        field_path at, p;
+        str type, s;
+        json_t *block = json_array_get(blocks, i), *content;
+        path_index(&at, path, i);
+        if (!block_type(block, at.text, &type, err)) return false;
+        if (str_is(type, "tool_result")) {
+            chat_message *m = &out[n++];
+            *m = (chat_message){.role = CHAT_TOOL, .has_content = true};
+            if (!member_str(block, "tool_use_id", at.text, &m->call_id, err)) return false;
+            if ((content = field_get(block, "content")) &&
+                !parse_texts(mem, content, path_member(&p, at.text, "content"), &m->content, err))
+                return false;
+        } else if (!parse_text_block(block, type, at.text, &s, err) || !join(&text, s, "\n", err))
+            return false;
+    }
+    if (text.any || n == 0)
+        out[n++] = (chat_message){.role = CHAT_USER, .content = text.text, .has_content = true};
+    *n_out = n;
+    return true;
+}
+
+static bool parse_messages(arena *mem, const params *p, chat_input *in, error *err) {
+    static const char *const roles[] = {"user", "assistant", NULL};
+    size_t n = json_array_size(p->messages), cap = 1, k = 0;
+    if (n == 0)
+        return error_set(err, ERR_ARRAY_BELOW_MIN, "messages",
+                         "messages: at least one message is required.");
+    for (size_t i = 0; i < n; i++) {
+        json_t *content = json_object_get(json_array_get(p->messages, i), "content");
+        cap += 1 + (json_is_array(content) ? json_array_size(content) : 0);
+    }
+    chat_message *m = arena_array(mem, cap, sizeof *m);
+    if (!m) return no_memory(err);
+    if (p->has_system)
+        m[k++] = (chat_message){.role = CHAT_SYSTEM, .content = p->system, .has_content = true};
+    for (size_t i = 0; i < n; i++) {
+        field_path at, q;
+        json_t *v = json_array_get(p->messages, i), *role, *content;
+        int which;
+        size_t added = 1;
+        path_index(&at, "messages", i);
+        if (!field_object(v, at.text, err) || !(role = field_need(v, "role", at.text, err)) ||
+            !field_enum(role, path_member(&q, at.text, "role"), roles, &which, err) ||
+            !(content = field_need(v, "content", at.text, err)))
+            return false;
+        path_member(&q, at.text, "content");
+        m[k] = (chat_message){.role = which ? CHAT_ASSISTANT : CHAT_USER, .has_content = true};
+        if (json_is_string(content))
+            m[k].content = json_str(content);
+        else if (!field_array(content, q.text, API_MAX_PARTS, err))
+            return false;
+        else if (which ? !parse_assistant(mem, content, q.text, &m[k], err)
+                       : !parse_user(mem, content, q.text, &m[k], &added, err))
+            return false;
+        k += added;
+    }
+    if (m[k - 1].role == CHAT_ASSISTANT)
+        return error_set(
+            err, ERR_UNSUPPORTED_VALUE, "messages",
+            "messages: the last one is the assistant's; going on from a started answer is not supported.");
+    messages_name_results(m, k);
+    in->messages = m;
+    in->n_messages = k;
+    return true;
+}
+
+static bool parse_tools(arena *mem, const params *p, chat_input *in, error *err) {
+    size_t n = json_array_size(p->tools);
+    chat_tool *tools = arena_array(mem, n ? n : 1, sizeof *tools);
+    if (!tools) return no_memory(err);
+    for (size_t i = 0; i < n; i++) {
+        field_path at, q;
+        json_t *v = json_array_get(p->tools, i), *x;
+        str type;
+        path_index(&at, "tools", i);
+        if (!field_object(v, at.text, err)) return false;
+        if ((x = field_get(v, "type")) &&
+            !field_str(x, path_member(&q, at.text, "type"), &type, err))
+            return false;
+        if (x && !str_is(type, "custom"))
+            return error_set(err, ERR_UNSUPPORTED_VALUE, q.text,
+                             "%s: tools of type '%.60s' run at Anthropic and not here.", q.text,
+                             type.len ? type.ptr : "");
+        if (!member_str(v, "name", at.text, &tools[i].name, err) ||
+            !function_name_check(tools[i].name, path_member(&q, at.text, "name"), err))
+            return false;
+        if ((x = field_get(v, "description")) &&
+            !field_str(x, path_member(&q, at.text, "description"), &tools[i].description, err))
+            return false;
+        if (!(x = field_need(v, "input_schema", at.text, err)) ||
+            !field_object(x, path_member(&q, at.text, "input_schema"), err) ||
+            !schema_check(x, q.text, ERR_INVALID_FUNCTION_PARAMETERS, err))
+            return false;
+        tools[i].parameters = x;
+        for (size_t k = 0; k < i; k++)
+            if (str_eq(tools[k].name, tools[i].name))
+                return error_set(err, ERR_INVALID_VALUE, at.text, "Two tools are called '%.*s'.",
+                                 STR_ARG(tools[i].name));
+    }
+    in->tools = tools;
+    in->n_tools = n;
+    return true;
+}
+
+static bool parse_tool_choice(const params *p, chat_input *in, error *err) {
+    static const char *const types[] = {"auto", "none", "any", "tool", NULL};
+    json_t *type;
+    int which;
+    if (!p->tool_choice) return true;
+    if (!(type = field_need(p->tool_choice, "type", "tool_choice", err)) ||
+        !field_enum(type, "tool_choice.type", types, &which, err))
+        return false;
+    if (which == 1) in->tool_choice = CHAT_TOOLS_NONE;
+    if (which < 2) return true;
+    return error_set(err, ERR_NOT_IMPLEMENTED, "tool_choice",
+                     "tool_choice: '%s' is not implemented yet; 'auto' and 'none' work.",
+                     types[which]);
+}
+
+/* ── the answer: blocks, whole or as events ── */
+
+typedef enum block_kind { BLOCK_NONE, BLOCK_THINKING, BLOCK_TEXT, BLOCK_TOOL } block_kind;
+
+typedef struct job {
+    api *a;
+    params p;
+    chat_input in;
+    choices *set;
+    api_id id;
+    bool stream, started, ended;
+    block_kind open;
+    int64_t n_blocks;
+    buf text;               /* whole: of the open block */
+    buf blocks;             /* whole: the finished ones, JSON with commas between */
+    str call_id, call_name; /* of the open block: in mem */
+    turn_finish finish;
+    str stop_string; /* in mem */
+    turn_usage usage;
+    error err;
+} job;
+
+static void free_job(void *ctx) {
+    job *k = ctx;
+    buf_deinit(&k->text);
+    buf_deinit(&k->blocks);
+}
+
+static json_out begin_event(buf *out, const char *type) {
+    buf_append_cstr(out, "event: ");
+    buf_append_cstr(out, type);
+    buf_append_char(out, '\n');
+    sse_begin(out);
+    json_out j = json_begin(out);
+    json_obj(&j);
+    json_kv_cstr(&j, "type", type);
+    return j;
+}
+
+static void end_event(json_out *j) {
+    json_end_obj(j);
+    sse_end(j->b);
+}
+
+/* What ties a block of thinking to its text when it comes back. Nothing here depends on it. */
+static void put_signature(json_out *j, str thinking) {
+    char text[24];
+    snprintf(text, sizeof text, "or1_%016llx",
+             (unsigned long long)hash_bytes(thinking.ptr, thinking.len, 0));
+    json_kv_cstr(j, "signature", text);
+}
+
+static void put_block_start(const job *k, json_out *j) {
+    json_obj(j);
+    switch (k->open) {
+    case BLOCK_THINKING:
+        json_kv_cstr(j, "type", "thinking");
+        json_kv_cstr(j, "thinking", "");
+        json_kv_cstr(j, "signature", "");
+        break;
+    case BLOCK_TOOL:
+        json_kv_cstr(j, "type", "tool_use");
+        json_kv_str(j, "id", k->call_id);
+        json_kv_str(j, "name", k->call_name);
+        json_key(j, "input");
+        json_obj(j);
+        json_end_obj(j);
+        break;
+    default: json_kv_cstr(j, "type", "text"); json_kv_cstr(j, "text", "");
+    }
+    json_end_obj(j);
+}
+
+static void open_block(job *k, block_kind kind, buf *out) {
+    k->open = kind;
+    if (!k->stream) return;
+    json_out j = begin_event(out, "content_block_start");
+    json_kv_int(&j, "index", k->n_blocks);
+    json_key(&j, "content_block");
+    put_block_start(k, &j);
+    end_event(&j);
+}
+
+static json_out begin_delta(const job *k, buf *out, const char *type) {
+    json_out j = begin_event(out, "content_block_delta");
+    json_kv_int(&j, "index", k->n_blocks);
+    json_key(&j, "delta");
+    json_obj(&j);
+    json_kv_cstr(&j, "type", type);
+    return j;
+}
+
+static void put_text(job *k, str text, buf *out) {
+    if (k->open == BLOCK_THINKING || !k->stream) buf_append_str(&k->text, text);
+    if (!k->stream) return;
+    static const char *const types[] = {"", "thinking_delta", "text_delta", "input_json_delta"};
+    static const char *const keys[] = {"", "thinking", "text", "partial_json"};
+    json_out j = begin_delta(k, out, types[k->open]);
+    json_kv_str(&j, keys[k->open], text);
+    json_end_obj(&j);
+    end_event(&j);
+}
+
+/* Arguments that are no JSON object still have to arrive as one. */
+static void put_input(json_out *j, str text) {
+    error err = {0};
+    json_t *v = json_parse(text, &err);
+    json_key(j, "input");
+    if (json_is_object(v))
+        json_put_value(j, v);
+    else {
+        json_obj(j);
+        if (text.len) json_kv_str(j, "_invalid_arguments", text);
+        json_end_obj(j);
+    }
+    json_decref(v);
+}
+
+static void put_whole_block(job *k) {
+    if (k->blocks.len) buf_append_char(&k->blocks, ',');
+    json_out j = json_begin(&k->blocks);
+    json_obj(&j);
+    switch (k->open) {
+    case BLOCK_THINKING:
+        json_kv_cstr(&j, "type", "thinking");
+        json_kv_str(&j, "thinking", buf_str(&k->text));
+        put_signature(&j, buf_str(&k->text));
+        break;
+    case BLOCK_TOOL:
+        json_kv_cstr(&j, "type", "tool_use");
+        json_kv_str(&j, "id", k->call_id);
+        json_kv_str(&j, "name", k->call_name);
+        put_input(&j, buf_str(&k->text));
+        break;
+    default: json_kv_cstr(&j, "type", "text"); json_kv_str(&j, "text", buf_str(&k->text));
+    }
+    json_end_obj(&j);
+}
+
+static void close_block(job *k, buf *out) {
+    if (k->open == BLOCK_NONE) return;
+    if (!k->stream)
+        put_whole_block(k);
+    else {
+        if (k->open == BLOCK_THINKING) {
+            json_out j = begin_delta(k, out, "signature_delta");
+            put_signature(&j, buf_str(&k->text));
+            json_end_obj(&j);
+            end_event(&j);
+        }
+        json_out j = begin_event(out, "content_block_stop");
+        json_kv_int(&j, "index", k->n_blocks);
+        end_event(&j);
+    }
+    buf_clear(&k->text);
+    k->open = BLOCK_NONE;
+    k->n_blocks++;
+}
+
+static str copy(job *k, const char *prefix, str s) {
+    joined t = {.mem = http_arena(k->set->r)};
+    join(&t, str_from(prefix), "", &k->err);
+    join(&t, s, "", &k->err);
+    return t.text;
+}
+
+static void take(job *k, block_kind kind, str text, buf *out) {
+    if (k->open != kind) {
+        close_block(k, out);
+        open_block(k, kind, out);
+    }
+    put_text(k, text, out);
+}
+
+static void on_event(job *k, const turn_event *e, buf *out) {
+    switch (e->kind) {
+    case TURN_REASONING:
+        if (k->p.shows_thinking) take(k, BLOCK_THINKING, e->text, out);
+        break;
+    case TURN_CONTENT: take(k, BLOCK_TEXT, e->text, out); break;
+    case TURN_CALL_BEGIN:
+        close_block(k, out);
+        k->call_id = copy(k, "toolu_",
+                          str_starts(e->call_id, STR("call_"))
+                              ? str_make(e->call_id.ptr + 5, e->call_id.len - 5)
+                              : e->call_id);
+        k->call_name = copy(k, "", e->text);
+        open_block(k, BLOCK_TOOL, out);
+        break;
+    case TURN_CALL_ARGS: put_text(k, e->text, out); break;
+    case TURN_CALL_END: close_block(k, out); break;
+    case TURN_END:
+        close_block(k, out);
+        k->ended = true;
+        k->finish = e->finish;
+        k->usage = e->usage;
+        if (e->stop_string.len) k->stop_string = copy(k, "", e->stop_string);
+        break;
+    default: break;
+    }
+}
+
+static void put_stop(const job *k, json_out *j) {
+    const char *reason = k->stop_string.len             ? "stop_sequence"
+                         : k->finish == TURN_LENGTH     ? "max_tokens"
+                         : k->finish == TURN_TOOL_CALLS ? "tool_use"
+                                                        : "end_turn";
+    json_kv_cstr(j, "stop_reason", reason);
+    json_key(j, "stop_sequence");
+    if (k->stop_string.len)
+        json_put_str(j, k->stop_string);
+    else
+        json_put_null(j);
+}
+
+static void put_usage(json_out *j, int64_t n_prompt, int64_t n_cached, int64_t n_output) {
+    json_key(j, "usage");
+    json_obj(j);
+    json_kv_int(j, "input_tokens", n_prompt - n_cached);
+    json_kv_int(j, "cache_creation_input_tokens", 0);
+    json_kv_int(j, "cache_read_input_tokens", n_cached);
+    json_kv_int(j, "output_tokens", n_output);
+    json_kv_cstr(j, "service_tier", "standard");
+    json_end_obj(j);
+}
+
+static void put_message_head(const job *k, json_out *j) {
+    json_kv_cstr(j, "id", k->id.text);
+    json_kv_cstr(j, "type", "message");
+    json_kv_cstr(j, "role", "assistant");
+    json_kv_str(j, "model", k->p.gen.model);
+}
+
+static const error *failure(const job *k) {
+    if (error_is_set(&k->err)) return &k->err;
+    return choices_failure(k->set);
+}
+
+static bool step(http_req *r, void *ctx) {
+    job *k = ctx;
+    turn_event e;
+    while (choice_next(k->set, 0, &e)) on_event(k, &e, NULL);
+    const error *failed = failure(k);
+    if (failed) {
+        http_reply_error(r, failed);
+        return true;
+    }
+    if (!k->ended) return false;
+    buf body = {0};
+    json_out j = json_begin(&body);
+    json_obj(&j);
+    put_message_head(k, &j);
+    json_key(&j, "content");
+    buf list = {0};
+    buf_append_char(&list, '[');
+    buf_append_str(&list, buf_str(&k->blocks));
+    buf_append_char(&list, ']');
+    json_put_raw(&j, buf_str(&list));
+    if (list.failed || k->blocks.failed) body.failed = true;
+    buf_deinit(&list);
+    put_stop(k, &j);
+    put_usage(&j, k->usage.n_prompt, k->usage.n_cached, k->usage.n_completion);
+    json_end_obj(&j);
+    http_reply(r, 200, "application/json", &body);
+    return true;
+}
+
+static void put_start(const job *k, buf *out) {
+    size_t n_prompt;
+    turn_prompt_ids(k->set->items[0].t, &n_prompt);
+    json_out j = begin_event(out, "message_start");
+    json_key(&j, "message");
+    json_obj(&j);
+    put_message_head(k, &j);
+    json_key(&j, "content");
+    json_arr(&j);
+    json_end_arr(&j);
+    json_kv_null(&j, "stop_reason");
+    json_kv_null(&j, "stop_sequence");
+    put_usage(&j, (int64_t)n_prompt, 0, 0);
+    json_end_obj(&j);
+    end_event(&j);
+}
+
+static void put_end(const job *k, buf *out) {
+    json_out j = begin_event(out, "message_delta");
+    json_key(&j, "delta");
+    json_obj(&j);
+    put_stop(k, &j);
+    json_end_obj(&j);
+    put_usage(&j, k->usage.n_prompt, k->usage.n_cached, k->usage.n_completion);
+    end_event(&j);
+    j = begin_event(out, "message_stop");
+    end_event(&j);
+}
+
+static http_pull_result pull(http_req *r, void *ctx, buf *out) {
+    (void)r;
+    job *k = ctx;
+    if (!k->started) {
+        k->started = true;
+        put_start(k, out);
+        return HTTP_MORE;
+    }
+    turn_event e;
+    bool any = choice_next(k->set, 0, &e);
+    if (any) on_event(k, &e, out);
+    const error *failed = failure(k);
+    if (failed) {
+        buf_append_cstr(out, "event: error\n");
+        sse_begin(out);
+        json_out j = json_begin(out);
+        put_error(&j, failed, NULL);
+        sse_end(out);
+        return HTTP_DONE;
+    }
+    if (!k->ended) return any ? HTTP_MORE : HTTP_WAIT;
+    put_end(k, out);
+    return HTTP_DONE;
+}
+
+/* ── entry ── */
+
+static void make_turn(void *ctx, size_t i, turn_request *q) {
+    job *k = ctx;
+    (void)i;
+    q->chat = &k->in;
+    q->sampling = k->p.gen.sampling;
+    q->max_tokens = k->p.gen.max_tokens;
+    q->stops = k->p.gen.stops;
+    q->n_stops = k->p.gen.n_stops;
+}
+
+static bool parse(api *a, http_req *r, job *k, bool only_counts, error *err) {
+    json_t *body = api_parse_body(r, err);
+    if (!body) return false;
+    k->a = a;
+    k->p = (params){.gen = gen_defaults(a)};
+    field_ctx ctx = {.mem = http_arena(r), .user = a};
+    if (only_counts && !json_object_get(body, "max_tokens")) /* counting makes no answer */
+        json_object_set_new(body, "max_tokens", json_integer(1));
+    if (!fields_decode(&ctx, body, fields, sizeof fields / sizeof fields[0], "", &k->p, err) ||
+        !api_check_model(a, k->p.gen.model, err) || !gen_finish(a, &k->p.gen, err))
+        return false;
+    k->in.now = api_now();
+    k->in.reasoning_effort = k->p.effort;
+    if (!k->p.effort.len && a->o.reasoning_effort)
+        k->in.reasoning_effort = str_from(a->o.reasoning_effort);
+    return parse_messages(ctx.mem, &k->p, &k->in, err) &&
+           parse_tools(ctx.mem, &k->p, &k->in, err) && parse_tool_choice(&k->p, &k->in, err);
+}
+
+static job *new_job(http_req *r, error *err) {
+    http_add_header(r, "request-id", http_request_id(r));
+    job *k = arena_alloc(http_arena(r), sizeof *k);
+    if (k)
+        http_own(r, k, free_job);
+    else
+        no_memory(err);
+    return k;
+}
+
+void route_anthropic_messages(api *a, http_req *r, str arg) {
+    (void)arg;
+    error err = {0};
+    job *k = new_job(r, &err);
+    if (!k || !parse(a, r, k, false, &err)) {
+        http_reply_error(r, &err);
+        return;
+    }
+    k->id = api_make_id("msg_");
+    k->stream = k->p.gen.stream;
+    k->set = choices_start(a, r, 1, false, make_turn, k, &err);
+    if (!k->set)
+        http_reply_error(r, &err);
+    else if (k->stream)
+        http_reply_stream(r, "text/event-stream", pull, k);
+    else
+        http_reply_later(r, step, k);
+}
+
+void route_anthropic_count(api *a, http_req *r, str arg) {
+    (void)arg;
+    error err = {0};
+    tok_ids ids = {0};
+    job *k = new_job(r, &err);
+    if (!k || !parse(a, r, k, true, &err) || !chat_render(a->chat, &k->in, &ids, NULL, &err))
+        http_reply_error(r, &err);
+    else {
+        buf body = {0};
+        json_out j = json_begin(&body);
+        json_obj(&j);
+        json_kv_int(&j, "input_tokens", (int64_t)ids.n);
+        json_end_obj(&j);
+        http_reply(r, 200, "application/json", &body);
+    }
+    tok_ids_deinit(&ids);
+}

@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""/v1/messages: Anthropic's blocks, events and errors over the same turn; and
+Anthropic's own SDK where npm is there."""
+import json, os, shutil, subprocess
+
+from oriel import BUILD, ROOT, Server, Skip, run_all, test
+
+ASK = {"model": "default", "max_tokens": 80, "temperature": 0, "messages": [{"role": "user", "content": "What is the capital of France?"}]}
+
+
+def events(s, body):
+    status, _, data = s.request("POST", "/v1/messages", {**body, "stream": True})
+    assert status == 200, data[:300]
+    found = []
+    for block in data.decode().strip().split("\n\n"):
+        lines = [l for l in block.split("\n") if not l.startswith(":")]
+        if lines:
+            name, d = lines[0].removeprefix("event: "), json.loads(lines[1].removeprefix("data: "))
+            assert d["type"] == name
+            found.append(d)
+    return found
+
+
+def fold(found):
+    """What a client makes of the events."""
+    blocks = []
+    for e in found:
+        if e["type"] == "content_block_start":
+            assert e["index"] == len(blocks)
+            blocks.append(dict(e["content_block"]))
+        elif e["type"] == "content_block_delta":
+            b, d = blocks[e["index"]], e["delta"]
+            key = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature", "input_json_delta": "partial_json"}[d["type"]]
+            b[key] = b.get(key, "") + d[key]
+    return blocks
+
+
+@test
+def streamed_and_whole_say_the_same():
+    with Server() as s:
+        for thinking in (None, {"type": "enabled", "budget_tokens": 1024}, {"type": "disabled"}):
+            body = {**ASK, "thinking": thinking}
+            whole = s.post("/v1/messages", body)
+            found = events(s, body)
+            assert fold(found) == whole["content"], (fold(found), whole["content"])
+            kinds = [b["type"] for b in whole["content"]]
+            assert kinds == (["thinking", "text"] if thinking and thinking["type"] == "enabled" else ["text"]), kinds
+            assert "Paris" in whole["content"][-1]["text"]
+            assert found[0]["type"] == "message_start" and found[-1]["type"] == "message_stop"
+            assert found[-2]["delta"]["stop_reason"] == whole["stop_reason"] == "end_turn"
+            assert found[-2]["usage"]["output_tokens"] == whole["usage"]["output_tokens"]
+
+
+@test
+def every_end_has_its_name():
+    with Server() as s:
+        assert s.post("/v1/messages", {**ASK, "max_tokens": 3})["stop_reason"] == "max_tokens"
+        m = s.post("/v1/messages", {**ASK, "stop_sequences": ["zzz", " is"]})
+        assert (m["stop_reason"], m["stop_sequence"]) == ("stop_sequence", " is")
+        assert m["content"][0]["text"] == "The capital of France"
+        m = s.post("/v1/messages", ASK)
+        assert (m["stop_reason"], m["stop_sequence"]) == ("end_turn", None)
+
+
+@test
+def blocks_become_the_conversation():
+    """What is sent as blocks is the same prompt as the same conversation sent to OpenAI's route."""
+    with Server() as s:
+        def count(**body):
+            return s.post("/v1/messages/count_tokens", {"model": "default", **body})["input_tokens"]
+
+        def openai(messages, **body):
+            a = s.post("/v1/chat/completions", {"model": "default", "max_tokens": 1, "messages": messages, **body})
+            return a["usage"]["prompt_tokens"]
+
+        assert count(messages=ASK["messages"]) == openai(ASK["messages"])
+        hi = [{"role": "user", "content": "Hi"}]
+        assert count(messages=[{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]) == count(messages=hi)
+        assert count(system="Be kind.", messages=hi) == openai([{"role": "system", "content": "Be kind."}] + hi)
+        schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+        got = count(tools=[{"name": "get_weather", "description": "d", "input_schema": schema}], messages=[
+            {"role": "user", "content": "Weather?"},
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "get_weather", "input": {"city": "Rome"}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "sunny"}, {"type": "text", "text": "And now?"}]}])
+        want = openai([
+            {"role": "user", "content": "Weather?"},
+            {"role": "assistant", "content": None, "tool_calls": [{"id": "t1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city":"Rome"}'}}]},
+            {"role": "tool", "tool_call_id": "t1", "content": "sunny"}, {"role": "user", "content": "And now?"}],
+            tools=[{"type": "function", "function": {"name": "get_weather", "description": "d", "parameters": schema}}])
+        assert got == want, (got, want)
+
+
+@test
+def errors_have_anthropics_shape():
+    with Server("--api-key", "secret") as s:
+        key = {"x-api-key": "secret"}
+        for body, status, kind, word in [
+            ({"max_tokens": None}, 400, "invalid_request_error", "max_tokens"),
+            ({"max_tokens": 0}, 400, "invalid_request_error", "max_tokens"),
+            ({"temperature": 1.5}, 400, "invalid_request_error", "temperature"),
+            ({"model": "other"}, 404, "not_found_error", "other"),
+            ({"messages": "hi"}, 400, "invalid_request_error", "messages"),
+            ({"messages": [{"role": "system", "content": "x"}]}, 400, "invalid_request_error", "messages[0].role"),
+            ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, 400, "invalid_request_error", "image"),
+            ({"messages": ASK["messages"] + [{"role": "assistant", "content": "The"}]}, 400, "invalid_request_error", "assistant"),
+            ({"tools": [{"name": "a b", "input_schema": {"type": "object"}}]}, 400, "invalid_request_error", "tools[0].name"),
+            ({"tools": [{"name": "a", "input_schema": {"type": "nonsense"}}]}, 400, "invalid_request_error", "input_schema"),
+            ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, 400, "invalid_request_error", "web_search_20250305"),
+            ({"thinking": {"type": "enabled", "budget_tokens": 5}}, 400, "invalid_request_error", "budget_tokens"),
+            ({"mcp_servers": []}, 501, "api_error", "mcp_servers"),
+        ]:
+            e = s.post("/v1/messages", {**ASK, **body}, want=status, headers=key)
+            assert e["type"] == "error" and e["error"]["type"] == kind and word in e["error"]["message"], (body, e)
+            assert e["request_id"].startswith("req_")
+        assert s.post("/v1/messages", ASK, want=401)["error"]["type"] == "authentication_error"
+        assert s.post("/v1/messages", ASK, want=401, headers={"x-api-key": "no"})["error"]["type"] == "authentication_error"
+        status, headers, data = s.request("GET", "/v1/messages", headers=key)
+        assert status == 405 and json.loads(data)["type"] == "error" and "POST" in headers["allow"]
+
+
+@test
+def anthropics_own_sdk():
+    if not shutil.which("npm") or not shutil.which("node"):
+        raise Skip("node and npm are not installed")
+    place = os.path.join(BUILD, "clients")
+    shutil.copytree(os.path.join(ROOT, "tests/clients"), place, dirs_exist_ok=True)
+    if not os.path.isdir(os.path.join(place, "node_modules/@anthropic-ai")):
+        p = subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                           timeout=300)
+        if p.returncode:
+            raise Skip("npm could not install the client")
+    with Server() as s:
+        p = subprocess.run(["node", "anthropic.mjs", f"http://127.0.0.1:{s.port}"], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
+        assert p.returncode == 0, p.stdout.decode()[-1500:]
+
+
+run_all()

@@ -454,6 +454,7 @@ typedef enum block_kind { BLOCK_NONE, BLOCK_THINKING, BLOCK_TEXT, BLOCK_TOOL } b
 
 typedef struct job {
     api *a;
+    arena *mem; /* the request's */
     params p;
     chat_input in;
     choices *set;
@@ -608,7 +609,7 @@ static void close_block(job *k, buf *out) {
 }
 
 static str copy(job *k, const char *prefix, str s) {
-    joined t = {.mem = http_arena(k->set->r)};
+    joined t = {.mem = k->mem};
     join(&t, str_from(prefix), "", &k->err);
     join(&t, s, "", &k->err);
     return t.text;
@@ -785,6 +786,7 @@ static bool parse(api *a, http_req *r, job *k, bool only_counts, error *err) {
     json_t *body = api_parse_body(r, err);
     if (!body) return false;
     k->a = a;
+    k->mem = http_arena(r);
     k->p = (params){.gen = gen_defaults(a)};
     field_ctx ctx = {.mem = http_arena(r), .user = a};
     if (only_counts && !json_object_get(body, "max_tokens")) /* counting makes no answer */

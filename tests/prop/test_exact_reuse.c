@@ -155,7 +155,8 @@ static void divergences_equal_cold_runs(void **state) {
             for (int t = 0; t < 40 && sum.n_diverged < wanted / 2; t++) {
                 kv_window w = {DRAW(2) * KV_BLOCK, 0};
                 w.width = rows - w.pinned - DRAW(2) * 9;
-                run_one(y.m, k, c, texts[DRAW(N_TEXTS)], 20 + (int)DRAW(MAX_LEN - 20), w, type,
+                int64_t text = DRAW(N_TEXTS), len = 20 + DRAW(MAX_LEN - 20);
+                run_one(y.m, k, c, texts[text], (int)len, w, type,
                         seed * 100 + (uint64_t)t, &sum);
             }
             model_ctx_free(c);

@@ -61,9 +61,9 @@ void chat_free(chat *c) {
 }
 
 /* Room in each half of the cache for the conversations of all slots and one more: about four bytes of
- * text and four of id a token, and a header a stretch. */
+ * text and four of id a token, and a header a stretch. At least a history of 100,000 tokens. */
 size_t chat_plan_bytes(int64_t max_context_tokens, int n_parallel) {
-    const size_t least = 256 * 1024, most = 16 * 1024 * 1024, per_token = 10;
+    const size_t least = 2 * 1024 * 1024, most = 16 * 1024 * 1024, per_token = 10;
     size_t n = (size_t)(max_context_tokens > 0 ? max_context_tokens : 0);
     if (n > most || n_parallel > 1024) return most;
     n *= 2 * per_token * ((size_t)n_parallel + 1);

@@ -14,13 +14,13 @@ struct chat {
     tok *t;    /* the engine's; NULL for a model without a vocabulary: raw ids only */
     bool is_harmony;
     harmony harmony;
-    jinja *template;         /* the file's or the override; NULL = harmony, or cannot chat */
-    error template_error;    /* why the file's could not be parsed */
-    parser_style style;      /* how the template's family writes reasoning and calls */
-    bool is_plain;           /* … and that it writes no calls: the model is told how */
-    bool knows_developer;    /* the template speaks of that role … */
-    bool asks_for_null;      /* … and tests content for being none */
-    tok_cache *cache;        /* NULL without a vocabulary */
+    jinja *template;      /* the file's or the override; NULL = harmony, or cannot chat */
+    error template_error; /* why the file's could not be parsed */
+    parser_style style;   /* how the template's family writes reasoning and calls */
+    bool is_plain;        /* … and that it writes no calls: the model is told how */
+    bool knows_developer; /* the template speaks of that role … */
+    bool asks_for_null;   /* … and tests content for being none */
+    tok_cache *cache;     /* NULL without a vocabulary */
     struct {
         atomic_ullong n_cut, n_turns_dropped, n_tokens_dropped, n_refused;
     } counters; /* as chat_stats */

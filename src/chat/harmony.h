@@ -139,7 +139,7 @@ typedef struct harmony_parser {
     buf header_type;       /* "<|constrain|>" + type */
     harmony_header header; /* slices of the above */
     scrub scrub;           /* of the header section or the content that is open */
-    buf text; /* of this push */
+    buf text;              /* of this push */
     struct {
         harmony_event_kind kind;
         size_t begin, end;

@@ -1,0 +1,288 @@
+/* The context rules over real renderings: what a long conversation costs a prefix cache, what is tokenized
+ * again, and what a turn reports. The rules themselves: tests/prop/test_context.c.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/hash.h"
+#include "chat/turn.h"
+#include "tiny_vocab.h"
+
+enum { CONTEXT = 4096, N_TURNS = 200 };
+
+static engine *open_engine(void) {
+    error err = {0};
+    tok *t = tiny_vocab_harmony();
+    model_fake_config m = {
+        .n_vocab = tok_n_vocab(t), .n_layers = 2, .width = 16, .end_id = -1, .seed = 7};
+    engine_config c = engine_defaults();
+    c.n_parallel = 1;
+    c.n_threads = 1;
+    c.max_context_tokens = CONTEXT;
+    model *fake = model_new_fake(&m, &err);
+    engine *e = fake ? engine_open_model(fake, t, &c, &err) : NULL;
+    if (!e) fail_msg("%s", err.message);
+    return e;
+}
+
+static chat *new_chat(engine *e, const char *template) {
+    error err = {0};
+    chat_options o = {.template_override = str_from(template)};
+    chat *c = chat_new(e, &o, &err);
+    if (!c) fail_msg("%s", err.message);
+    return c;
+}
+
+static const char chatml[] =
+    "{%- for m in messages %}{{ '<|start|>' + m.role + '<|message|>' + m.content + '<|end|>' }}{%- endfor %}"
+    "{{ '<|start|>assistant' }}";
+
+/* ── A conversation that grows ── */
+
+typedef struct talk {
+    chat_message m[1 + 2 * N_TURNS];
+    char text[1 + 2 * N_TURNS][200];
+    size_t n;
+} talk;
+
+static void say(talk *t, chat_role role, uint64_t least, uint64_t most) {
+    char *p = t->text[t->n];
+    size_t len = least + rng_at(5, t->n) % (most - least);
+    for (size_t i = 0; i < len; i++) p[i] = (char)('a' + rng_at(t->n + 9, i) % 26);
+    t->m[t->n++] = (chat_message){.role = role, .content = str_make(p, len), .has_content = true};
+}
+
+typedef struct renderer {
+    chat *c;
+    tok_ids ids;
+} renderer;
+
+static int64_t render(void *ctx, const chat_input *in, error *err) {
+    renderer *r = ctx;
+    r->ids.n = 0;
+    return chat_render(r->c, in, &r->ids, NULL, err) ? (int64_t)r->ids.n : -1;
+}
+
+/* Prompts one after the other, and a cache that holds the rows of the last one. */
+typedef struct cache {
+    tok_ids last;
+    int64_t n_tokens, n_recomputed;
+} cache;
+
+static void feed(cache *k, const tok_ids *ids) {
+    size_t same = 0;
+    while (same < ids->n && same < k->last.n && ids->ids[same] == k->last.ids[same]) same++;
+    k->n_tokens += (int64_t)ids->n;
+    k->n_recomputed += (int64_t)(ids->n - same);
+    k->last.n = 0;
+    tok_ids_append(&k->last, ids->ids, ids->n);
+}
+
+/* Most turns reuse the prefix of the turn before: over 200 turns a small multiple of what is new is
+ * recomputed, and a fraction of what a cut at every turn costs. */
+static void most_turns_reuse_their_prefix(void **state) {
+    (void)state;
+    engine *e = open_engine();
+    static const char *const TEMPLATES[] = {"", chatml};
+    for (int which = 0; which < 2; which++) {
+        chat *c = new_chat(e, TEMPLATES[which]);
+        renderer r = {.c = c};
+        cache steps = {0}, eager = {0};
+        talk *t = calloc(1, sizeof *t);
+        context_rules rules = {.mode = CONTEXT_DROP, .margin = 96};
+        int64_t limit = context_limit(&rules, CONTEXT), whole = 0, most = 0;
+        int n_moves = 0;
+        int64_t was_dropped = 0;
+        size_t first = 1; /* of the eager way: the fewest turns that fit */
+        say(t, CHAT_SYSTEM, 50, 51);
+        for (int i = 0; i < N_TURNS; i++) {
+            error err = {0};
+            arena mem;
+            context_result cut;
+            arena_init(&mem, 0);
+            say(t, CHAT_USER, 20, 60);
+            chat_input in = {.messages = t->m, .n_messages = t->n};
+            if (!context_fit(&in, &rules, limit, &mem, render, &r, &cut, &err))
+                fail_msg("%s", err.message);
+            assert_int_equal(r.ids.n, cut.n_tokens);
+            assert_true(cut.n_tokens <= limit);
+            if (cut.n_tokens > most) most = cut.n_tokens;
+            n_moves += cut.n_turns_dropped != was_dropped;
+            was_dropped = cut.n_turns_dropped;
+            whole = cut.n_tokens + cut.n_tokens_dropped;
+            feed(&steps, &r.ids);
+            for (;; first += 2) {
+                chat_message view[1 + 2 * N_TURNS];
+                view[0] = t->m[0];
+                memcpy(view + 1, t->m + first, (t->n - first) * sizeof *view);
+                in = (chat_input){.messages = view, .n_messages = 1 + t->n - first};
+                assert_true(render(&r, &in, &err) > 0);
+                if ((int64_t)r.ids.n <= limit) break;
+            }
+            feed(&eager, &r.ids);
+            arena_deinit(&mem);
+            if (i + 1 < N_TURNS) say(t, CHAT_ASSISTANT, 60, 180);
+        }
+        print_message(
+            "%s: %d turns of %lld tokens in all, limit %lld, longest prompt %lld: %d moves of the cut, "
+            "%lld tokens recomputed (%.2f of what is new), %lld when every turn cuts (%.2f), %lld without "
+            "a cache\n",
+            which ? "template" : "harmony", N_TURNS, (long long)whole, (long long)limit,
+            (long long)most, n_moves, (long long)steps.n_recomputed,
+            (double)steps.n_recomputed / (double)whole, (long long)eager.n_recomputed,
+            (double)eager.n_recomputed / (double)whole, (long long)steps.n_tokens);
+        int64_t step = limit / 5; /* less than a quarter of the room beside the system part */
+        assert_true(n_moves > 10 && n_moves <= (whole - limit) / step + 1);
+        assert_true(steps.n_recomputed <= whole + n_moves * limit * 3 / 4);
+        assert_true(steps.n_recomputed * 4 < eager.n_recomputed);
+        free(t);
+        tok_ids_deinit(&r.ids);
+        tok_ids_deinit(&steps.last);
+        tok_ids_deinit(&eager.last);
+        chat_free(c);
+    }
+    engine_close(e);
+}
+
+/* ── Tokenizing ── */
+
+/* A turn more costs the bytes of what is new, also while turns fall out at the other end. */
+static void a_turn_more_tokenizes_that_turn(void **state) {
+    (void)state;
+    engine *e = open_engine();
+    static const char *const TEMPLATES[] = {"", chatml};
+    for (int which = 0; which < 2; which++) {
+        chat *c = new_chat(e, TEMPLATES[which]);
+        renderer r = {.c = c};
+        talk *t = calloc(1, sizeof *t);
+        context_rules rules = {.mode = CONTEXT_DROP};
+        uint64_t before = 0, said = 0;
+        say(t, CHAT_SYSTEM, 50, 51);
+        for (int i = 0; i < N_TURNS; i++) {
+            error err = {0};
+            arena mem;
+            context_result cut;
+            arena_init(&mem, 0);
+            size_t was = t->n;
+            if (i) say(t, CHAT_ASSISTANT, 60, 180);
+            say(t, CHAT_USER, 20, 60);
+            chat_input in = {.messages = t->m, .n_messages = t->n};
+            assert_true(context_fit(&in, &rules, 2000, &mem, render, &r, &cut, &err));
+            uint64_t tokenized = chat_get_stats(c).tokenizing.n_encoded_bytes, fresh = 0;
+            for (size_t k = was; k < t->n; k++) fresh += t->m[k].content.len;
+            said += fresh;
+            if (i > 1) assert_int_equal(tokenized - before, fresh);
+            before = tokenized;
+            /* and the ids are those of a chat that never saw any of it */
+            if (i % 50 == 49) {
+                chat *other = new_chat(e, TEMPLATES[which]);
+                tok_ids ids = {0};
+                assert_true(chat_render(other, &in, &ids, NULL, &err));
+                assert_int_equal(ids.n, r.ids.n);
+                assert_memory_equal(ids.ids, r.ids.ids, ids.n * sizeof *ids.ids);
+                tok_ids_deinit(&ids);
+                chat_free(other);
+            }
+            arena_deinit(&mem);
+        }
+        tok_cache_stats s = chat_get_stats(c).tokenizing;
+        print_message("%s: %llu bytes said, %llu tokenized, %llu known from before\n",
+                      which ? "template" : "harmony", (unsigned long long)said,
+                      (unsigned long long)s.n_encoded_bytes,
+                      (unsigned long long)s.n_remembered_bytes);
+        free(t);
+        tok_ids_deinit(&r.ids);
+        chat_free(c);
+    }
+    engine_close(e);
+}
+
+/* ── Through a turn ── */
+
+static turn_request request(const chat_input *in) {
+    turn_request r = {.chat = in, .max_tokens = 2, .score_prompt = -1, .ignore_end = true};
+    r.sampling = sample_defaults();
+    r.sampling.temperature = 0;
+    return r;
+}
+
+static void a_turn_tells_what_it_lost(void **state) {
+    (void)state;
+    engine *e = open_engine();
+    chat *c = new_chat(e, "");
+    talk *t = calloc(1, sizeof *t);
+    error err = {0};
+    say(t, CHAT_SYSTEM, 50, 51);
+    for (int i = 0; i < 50; i++) {
+        say(t, CHAT_USER, 20, 60);
+        if (i < 49) say(t, CHAT_ASSISTANT, 60, 180);
+    }
+    chat_input in = {.messages = t->m, .n_messages = t->n};
+    turn_request r = request(&in);
+    assert_null(turn_start(c, &r, &err));
+    assert_int_equal(err.code, ERR_CONTEXT_LENGTH);
+    assert_string_equal(err.param, "messages");
+    err = (error){0};
+    r.context = (context_rules){.mode = CONTEXT_DROP, .max_tokens = 1000, .margin = 1000};
+    assert_null(turn_start(c, &r, &err));
+    assert_int_equal(err.code, ERR_INVALID_VALUE);
+    assert_string_equal(err.param, "max_context_tokens_margin");
+    err = (error){0};
+    r.context = (context_rules){.mode = CONTEXT_DROP, .max_tokens = CONTEXT + 1};
+    assert_null(turn_start(c, &r, &err));
+    assert_int_equal(err.code, ERR_INT_ABOVE_MAX);
+    err = (error){0};
+    r.context =
+        (context_rules){.mode = CONTEXT_DROP, .max_tokens = 1000, .margin = 50, .budget = 900};
+    turn *running = turn_start(c, &r, &err);
+    if (!running) fail_msg("%s", err.message);
+    const context_result *cut = turn_get_context(running);
+    size_t n;
+    turn_prompt_ids(running, &n);
+    assert_int_equal(cut->limit, 900);
+    assert_true(n <= 900 && cut->n_tokens == (int64_t)n);
+    assert_true(cut->n_turns_dropped > 20 && cut->n_messages_dropped == 2 * cut->n_turns_dropped);
+    chat_stats s = chat_get_stats(c);
+    assert_int_equal(s.n_refused, 1);
+    assert_int_equal(s.n_cut, 1);
+    assert_int_equal(s.n_turns_dropped, cut->n_turns_dropped);
+    assert_int_equal(s.n_tokens_dropped, cut->n_tokens_dropped);
+    turn_free(running);
+    /* a raw prompt: the end stays */
+    static int32_t ids[3000];
+    for (int i = 0; i < 3000; i++) ids[i] = 'a' + i % 26;
+    turn_request raw = request(NULL);
+    raw.chat = NULL;
+    raw.ids = ids;
+    raw.n_ids = 3000;
+    raw.context = (context_rules){.mode = CONTEXT_DROP, .max_tokens = 1000};
+    assert_null(turn_start(c, &raw, &err));
+    assert_int_equal(err.code, ERR_CONTEXT_LENGTH);
+    err = (error){0};
+    raw.context.mode = CONTEXT_CUT;
+    running = turn_start(c, &raw, &err);
+    assert_non_null(running);
+    const int32_t *kept = turn_prompt_ids(running, &n);
+    assert_true(n <= 1000 && n > 740);
+    assert_memory_equal(kept, ids + 3000 - n, n * sizeof *kept);
+    assert_int_equal(turn_get_context(running)->n_tokens_dropped, 3000 - n);
+    turn_free(running);
+    free(t);
+    chat_free(c);
+    engine_close(e);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(most_turns_reuse_their_prefix),
+        cmocka_unit_test(a_turn_more_tokenizes_that_turn),
+        cmocka_unit_test(a_turn_tells_what_it_lost),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

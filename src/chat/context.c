@@ -405,3 +405,63 @@ bool context_fit_ids(tok_ids *ids, int32_t bos, const context_rules *r, int64_t 
     out->n_tokens_dropped = target;
     return true;
 }
+
+/* ── Going on where the rows are ── */
+
+/* One past the stretch of ordinary ids that begins at `at`. */
+static size_t stretch_end(const tok *t, const int32_t *ids, size_t n, size_t at) {
+    while (at < n && !tok_is_special(t, ids[at])) at++;
+    return at;
+}
+
+static bool same_bytes(const tok *t, const int32_t *a, size_t n_a, const int32_t *b, size_t n_b) {
+    str x = {0}, y = {0};
+    size_t i = 0, k = 0;
+    for (;;) {
+        while (!x.len && i < n_a) x = tok_piece(t, a[i++]);
+        while (!y.len && k < n_b) y = tok_piece(t, b[k++]);
+        if (!x.len || !y.len) return x.len == y.len;
+        size_t n = x.len < y.len ? x.len : y.len;
+        if (memcmp(x.ptr, y.ptr, n) != 0) return false;
+        x = str_make(x.ptr + n, x.len - n);
+        y = str_make(y.ptr + n, y.len - n);
+    }
+}
+
+/* Puts n ids in place of those at [begin, end). */
+static bool replace(tok_ids *v, size_t begin, size_t end, const int32_t *ids, size_t n) {
+    size_t tail = v->n - end, old = v->n;
+    if (n > end - begin) {
+        /* grows by any ids of the right number: they are overwritten below */
+        tok_ids_append(v, ids, n - (end - begin));
+        if (v->failed) return false;
+    }
+    memmove(v->ids + begin + n, v->ids + end, tail * sizeof *ids);
+    memcpy(v->ids + begin, ids, n * sizeof *ids);
+    v->n = old - (end - begin) + n;
+    return true;
+}
+
+size_t context_continue(const tok *t, tok_ids *prompt, const int32_t *live, size_t n_live,
+                        int64_t limit) {
+    size_t at = 0;
+    while (at < n_live && at < prompt->n) {
+        if (tok_is_special(t, live[at]) || tok_is_special(t, prompt->ids[at])) {
+            if (live[at] != prompt->ids[at]) break;
+            at++;
+            continue;
+        }
+        size_t mine = stretch_end(t, prompt->ids, prompt->n, at) - at;
+        size_t theirs = stretch_end(t, live, n_live, at) - at;
+        const int32_t *a = prompt->ids + at, *b = live + at;
+        bool same = mine == theirs && memcmp(a, b, mine * sizeof *a) == 0;
+        if (!same &&
+            (!same_bytes(t, a, mine, b, theirs) || (int64_t)(prompt->n - mine + theirs) > limit ||
+             !replace(prompt, at, at + mine, b, theirs))) {
+            while (at < n_live && at < prompt->n && live[at] == prompt->ids[at]) at++;
+            break;
+        }
+        at += theirs;
+    }
+    return at;
+}

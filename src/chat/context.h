@@ -70,4 +70,16 @@ bool context_fit(chat_input *in, const context_rules *r, int64_t limit, arena *m
 bool context_fit_ids(tok_ids *ids, int32_t bos, const context_rules *r, int64_t limit,
                      context_result *out, error *err);
 
+/* A conversation that goes on where its rows are. What a model wrote need not be how its text is encoded
+ * ("he" + "llo" for "hello"), so rendering the answer into the next prompt can give other ids than those whose
+ * rows are there, and everything from that word on would be computed again.
+ *
+ * live: the ids of the turn before, prompt and answer. From the front, as long as both agree: where a stretch
+ * between special tokens differs in its ids but not in its bytes, the live ids take its place. What differs in
+ * text (such as analysis that a template leaves out of the history) ends it, and there the prompt stays as it
+ * was rendered. Does nothing when the prompt would grow beyond `limit`. Returns how many leading ids agree
+ * with live now. */
+size_t context_continue(const tok *t, tok_ids *prompt, const int32_t *live, size_t n_live,
+                        int64_t limit);
+
 #endif

@@ -59,6 +59,10 @@ typedef struct turn_request {
     bool has_text;
 
     context_rules context; /* how long the prompt may be, and what goes when it is not */
+    /* a caller that holds a conversation: prompt and tokens of its last turn, so that this one goes on from
+     * their rows (context_continue) */
+    const int32_t *live;
+    size_t n_live;
     sample_params sampling;
     /* −1: what is left of max_context_tokens where max_kv_size holds all of it; no limit where the
      * window is narrower and slides. */

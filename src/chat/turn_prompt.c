@@ -50,6 +50,12 @@ bool turn_prompt_chat(chat *c, const turn_request *r, tok_ids *ids, buf *text, c
     error mine = {0};
     bool ok = context_fit(&in, &r->context, limit, &mem, render, &how, out, &mine);
     arena_deinit(&mem);
+    if (ok && r->n_live) {
+        context_continue(c->t, ids, r->live, r->n_live, limit);
+        ok = !ids->failed ||
+             error_set(&mine, ERR_NO_MEMORY, NULL, "There is not enough memory for the prompt.");
+        out->n_tokens = (int64_t)ids->n;
+    }
     note(c, ok, out, &mine);
     if (!ok && err && !error_is_set(err)) *err = mine;
     return ok;

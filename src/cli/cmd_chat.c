@@ -15,6 +15,7 @@ typedef struct history {
     chat_message *items;
     size_t n, cap;
     int64_t n_forgotten; /* tokens of the turns that no longer fit: they are not kept here either */
+    tok_ids live;        /* of the last turn, prompt and answer: the next one goes on from there */
 } history;
 
 static bool push(history *h, chat_role role, char *owned_text) {
@@ -44,9 +45,19 @@ static void forget(history *h, const context_result *cut) {
     h->n_forgotten += cut->n_tokens_dropped;
 }
 
+static void keep_live(history *h, const turn *t) {
+    size_t n;
+    const int32_t *ids = turn_prompt_ids(t, &n);
+    h->live.n = 0;
+    tok_ids_append(&h->live, ids, n);
+    ids = turn_token_ids(t, &n);
+    tok_ids_append(&h->live, ids, n);
+}
+
 static void history_deinit(history *h) {
     while (h->n) pop(h);
     free(h->items);
+    tok_ids_deinit(&h->live);
 }
 
 typedef struct sink {
@@ -115,6 +126,8 @@ static bool answer(session *s, history *h, uint64_t seed, int64_t *total, error 
                       .score_prompt = -1,
                       .sampling = session_sampling(s->c)};
     r.context.n_before = h->n_forgotten;
+    r.live = h->live.ids;
+    r.n_live = h->live.n;
     r.sampling.seed = seed;
     str stops[TURN_MAX_STOPS];
     for (size_t i = 0; i < s->c->n_stop && i < TURN_MAX_STOPS; i++)
@@ -141,6 +154,7 @@ static bool answer(session *s, history *h, uint64_t seed, int64_t *total, error 
     fflush(stdout);
     *total += end.usage.n_prompt + end.usage.n_completion;
     if (ok) {
+        keep_live(h, t);
         status_line(s, &end, *total);
         char *text = buf_take(&out.text, NULL);
         if (!text || !push(h, CHAT_ASSISTANT, text)) {
@@ -259,6 +273,7 @@ int cmd_chat(int argc, char **argv) {
             else if (strcmp(line, "\\clear") == 0) {
                 while (h.n) pop(&h);
                 h.n_forgotten = 0;
+                h.live.n = 0;
             } else if (strcmp(line, "\\reasoning") == 0) {
                 c.show_reasoning = !c.show_reasoning;
                 printf("[reasoning is %s]\n", c.show_reasoning ? "shown" : "hidden");

@@ -41,7 +41,7 @@ static chat *new_chat(engine *e, const char *template) {
 
 static const char chatml[] =
     "{%- for m in messages %}{{ '<|start|>' + m.role + '<|message|>' + m.content + '<|end|>' }}{%- endfor %}"
-    "{{ '<|start|>assistant' }}";
+    "{{ '<|start|>assistant<|message|>' }}";
 
 /* ── A conversation that grows ── */
 
@@ -203,6 +203,131 @@ static void a_turn_more_tokenizes_that_turn(void **state) {
     engine_close(e);
 }
 
+/* ── Going on where the rows are ── */
+
+static tok_ids list(size_t n, const int32_t *ids) {
+    tok_ids v = {0};
+    tok_ids_append(&v, ids, n);
+    return v;
+}
+#define LIST(...) list(sizeof((int32_t[]){__VA_ARGS__}) / 4, (int32_t[]){__VA_ARGS__})
+
+static void expect_continued(tok *t, tok_ids prompt, tok_ids live, int64_t limit, size_t n_agree,
+                             tok_ids want) {
+    assert_int_equal(context_continue(t, &prompt, live.ids, live.n, limit), n_agree);
+    assert_int_equal(prompt.n, want.n);
+    assert_memory_equal(prompt.ids, want.ids, want.n * sizeof *want.ids);
+    assert_memory_equal(prompt.ids, live.ids, n_agree * sizeof *live.ids);
+    tok_ids_deinit(&prompt);
+    tok_ids_deinit(&live);
+    tok_ids_deinit(&want);
+}
+
+static void live_ids_stay(void **state) {
+    (void)state;
+    enum { HE = TINY_WORDS, LL, HELL, E = TINY_END, S = TINY_START };
+    tok *t = tiny_vocab_harmony();
+    /* the same text in other ids: the live ones, and what follows goes on */
+    expect_continued(t, LIST(S, 'u', E, S, HELL, 'o', E, S, 'u'),
+                     LIST(S, 'u', E, S, HE, LL, 'o', E), 100, 8,
+                     LIST(S, 'u', E, S, HE, LL, 'o', E, S, 'u'));
+    expect_continued(t, LIST(S, HE, LL, E, S, 'u'), LIST(S, HELL, TINY_RETURN), 100, 2,
+                     LIST(S, HELL, E, S, 'u'));
+    /* an answer that was cut in its middle */
+    expect_continued(t, LIST(S, HELL, E, S), LIST(S, 'h', 'e', 'l', 'l'), 100, 5,
+                     LIST(S, 'h', 'e', 'l', 'l', E, S));
+    /* another text, another mark, more than the limit: the prompt stays as it is */
+    expect_continued(t, LIST(S, HELL, 'o', E), LIST(S, HELL, 'a', E), 100, 2,
+                     LIST(S, HELL, 'o', E));
+    expect_continued(t, LIST(S, HELL, 'o', E), LIST(S, HE, LL, E), 100, 1, LIST(S, HELL, 'o', E));
+    expect_continued(t, LIST(S, 'a', E, HELL), LIST(S, 'a', S, HE, LL), 100, 2,
+                     LIST(S, 'a', E, HELL));
+    expect_continued(t, LIST(S, HELL, E), LIST(S, HE, LL, E), 3, 1, LIST(S, HELL, E));
+    expect_continued(t, LIST('a'), LIST(S), 3, 0, LIST('a'));
+    /* many random ones: the text never changes, all that can agree does, and once is enough */
+    for (uint64_t i = 0; i < 20000; i++) {
+        static const int32_t CHOICES[] = {'h', 'e', 'l', HE, LL, HELL, E, S};
+        tok_ids live = {0}, prompt = {0};
+        buf text = {0}, after = {0};
+        error err = {0};
+        for (uint64_t k = 0; k < 1 + rng_at(i, 0) % 20; k++)
+            tok_ids_push(&live, CHOICES[rng_at(i, k + 1) % 8]);
+        tok_decode(t, live.ids, live.n, (tok_decode_opts){0}, &text);
+        buf_append_cstr(&text, "<|end|>he");
+        assert_true(
+            tok_encode(t, buf_str(&text), (tok_encode_opts){.parse_special = true}, &prompt, &err));
+        size_t n = context_continue(t, &prompt, live.ids, live.n, 1000);
+        tok_decode(t, prompt.ids, prompt.n, (tok_decode_opts){0}, &after);
+        assert_true(str_eq(buf_str(&text), buf_str(&after)));
+        assert_int_equal(n, live.n);
+        assert_int_equal(prompt.n, live.n + 2);
+        assert_int_equal(context_continue(t, &prompt, live.ids, live.n, 1000), n);
+        tok_ids_deinit(&live);
+        tok_ids_deinit(&prompt);
+        buf_deinit(&text);
+        buf_deinit(&after);
+    }
+    tok_unref(t);
+}
+
+/* A conversation through turns: with the ids of the turn before, each prompt is that turn's ids and what was
+ * said since; without them the model's odd spelling is read anew. */
+static void a_conversation_goes_on(void **state) {
+    (void)state;
+    engine *e = open_engine();
+    chat *c = new_chat(e, chatml);
+    talk *t = calloc(1, sizeof *t);
+    tok_ids live = {0};
+    int n_odd = 0;
+    for (int i = 0; i < 12; i++) {
+        error err = {0};
+        say(t, CHAT_USER, 5, 20);
+        chat_input in = {.messages = t->m, .n_messages = t->n};
+        turn_request r = {.chat = &in, .max_tokens = 12, .score_prompt = -1, .ignore_end = true};
+        r.sampling = sample_defaults();
+        r.sampling.seed = (uint64_t)i;
+        /* letters only, so that what it says is text, in pieces no tokenizer would choose */
+        sample_bias bias[8];
+        for (int k = 0; k < 3; k++) bias[k] = (sample_bias){"hel"[k], 100};
+        for (int k = 3; k < 6; k++) bias[k] = (sample_bias){TINY_WORDS + k - 3, 100};
+        r.sampling.bias = bias;
+        r.sampling.n_bias = 6;
+        r.live = live.ids;
+        r.n_live = live.n;
+        turn *running = turn_start(c, &r, &err);
+        if (!running) fail_msg("%s", err.message);
+        size_t n, n_plain;
+        const int32_t *ids = turn_prompt_ids(running, &n);
+        assert_true(n > live.n);
+        if (live.n) assert_memory_equal(ids, live.ids, live.n * sizeof *ids);
+        tok_ids plain = {0};
+        assert_true(chat_render(c, &in, &plain, NULL, &err));
+        n_plain = plain.n;
+        n_odd += n_plain != n;
+        tok_ids_deinit(&plain);
+        live.n = 0;
+        tok_ids_append(&live, ids, n);
+        turn_event ev;
+        buf said = {0};
+        while (turn_wait(running, &ev, -1) && ev.kind != TURN_END)
+            if (ev.kind == TURN_CONTENT) buf_append_str(&said, ev.text);
+        ids = turn_token_ids(running, &n);
+        tok_ids_append(&live, ids, n);
+        turn_free(running);
+        memcpy(t->text[t->n], said.ptr, said.len);
+        t->m[t->n] = (chat_message){.role = CHAT_ASSISTANT,
+                                    .content = str_make(t->text[t->n], said.len),
+                                    .has_content = true};
+        t->n++;
+        buf_deinit(&said);
+    }
+    assert_true(n_odd > 5);
+    tok_ids_deinit(&live);
+    free(t);
+    chat_free(c);
+    engine_close(e);
+}
+
 /* ── Through a turn ── */
 
 static turn_request request(const chat_input *in) {
@@ -282,6 +407,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(most_turns_reuse_their_prefix),
         cmocka_unit_test(a_turn_more_tokenizes_that_turn),
+        cmocka_unit_test(live_ids_stay),
+        cmocka_unit_test(a_conversation_goes_on),
         cmocka_unit_test(a_turn_tells_what_it_lost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,6 +6,8 @@
  *                                          after the prompt `ids`; greedy, so `next` is not used
  *   {"op":"top","ids":[…],"n":8}           {"top":[[id, logit],…]}  after the prompt; logits up to
  *                                          a constant
+ *   {"op":"long"|"turn","ids":[…],"n":99}  {"times":[…],"computed":…,"shifted":0}  greedy; milliseconds
+ *                                          until each token, rows that were run
  *
  *     peer_oriel MODEL THREADS CONTEXT BATCH [mmap]
  *
@@ -56,9 +58,42 @@ static bool run(engine *e, const engine_request *r, double seconds[2], sample_re
         *err = ev.err;
         return false;
     }
-    return n == r->max_tokens || error_set(err, ERR_INTERNAL, NULL,
-                                           "The engine ended after %lld tokens instead of %lld.",
-                                           (long long)n, (long long)r->max_tokens);
+    return n == r->max_tokens ||
+           error_set(err, ERR_INTERNAL, NULL, "The engine ended after %lld tokens instead of %lld.",
+                     (long long)n, (long long)r->max_tokens);
+}
+
+/* What peer_llama_window.mjs answers: every token's time, and how many rows it took. */
+static bool trace(engine *e, const int32_t *prompt, size_t n_prompt, int64_t n, buf *out,
+                  error *err) {
+    engine_request r = {.prompt = prompt,
+                        .n_prompt = n_prompt,
+                        .max_tokens = n,
+                        .ignore_end = true,
+                        .score_prompt = -1,
+                        .sampling = sample_defaults()};
+    r.sampling.temperature = 0;
+    r.sampling.n_top = -1;
+    uint64_t before = engine_get_stats(e).n_prompt_tokens;
+    int64_t start = clock_ns();
+    engine_job *j = engine_submit(e, &r, err);
+    if (!j) return false;
+    json_out o = json_begin(out);
+    json_obj(&o);
+    json_key(&o, "times");
+    json_arr(&o);
+    engine_event ev;
+    while (engine_wait(j, &ev, -1) && ev.kind != ENGINE_END)
+        if (ev.kind == ENGINE_TOKEN) json_put_num(&o, (double)(clock_ns() - start) / 1e6);
+    json_end_arr(&o);
+    engine_job_free(j);
+    json_kv_int(&o, "computed",
+                (int64_t)(engine_get_stats(e).n_prompt_tokens - before) + ev.usage.n_generated - 1);
+    json_kv_int(&o, "shifted", 0);
+    json_end_obj(&o);
+    say(out);
+    if (ev.finish == ENGINE_FAILED) *err = ev.err;
+    return ev.finish == ENGINE_LENGTH;
 }
 
 /* One request line. The ids are the driver's own: no more checks than it takes not to crash. */
@@ -79,13 +114,16 @@ static bool answer(engine *e, str line, buf *out, error *err) {
                         .score_prompt = -1,
                         .sampling = sample_defaults()};
     r.sampling.temperature = 0;
-    r.sampling.n_top = ok && !strcmp(op, "top")
-                           ? (int32_t)json_integer_value(json_object_get(q, "n"))
-                           : -1;
+    r.sampling.n_top =
+        ok && !strcmp(op, "top") ? (int32_t)json_integer_value(json_object_get(q, "n")) : -1;
     double seconds[2];
     sample_result first = {0};
-    ok = ok && run(e, &r, seconds, &first, next, err);
-    if (ok) {
+    bool traces = ok && (!strcmp(op, "long") || !strcmp(op, "turn"));
+    if (traces)
+        ok = trace(e, prompt, n_ids, json_integer_value(json_object_get(q, "n")), out, err);
+    else
+        ok = ok && run(e, &r, seconds, &first, next, err);
+    if (ok && !traces) {
         json_out j = json_begin(out);
         json_obj(&j);
         if (!strcmp(op, "top")) {

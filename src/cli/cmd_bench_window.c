@@ -125,6 +125,8 @@ static int run_window(int argc, char **argv, bool with_notes, const char *synops
                         .n_pairs = c.pairs,
                         .prompt_tokens = c.prompt_tokens,
                         .seed = c.seed < 0 ? 1 : (uint64_t)c.seed,
+                        .max_context_tokens = c.max_context_tokens,
+                        .margin = c.max_context_tokens_margin,
                         .counters_only = c.counters,
                         .wants_lock = c.mlock,
                         .shows_progress = !c.quiet && term_is_rich(stderr)};

@@ -56,8 +56,8 @@ typedef int32_t grammar_node;
 
 grammar_builder *grammar_builder_new(void); /* NULL: no memory; the calls below take NULL */
 void grammar_builder_free(grammar_builder *b);
-/* The language of `root`. Frees nothing of b, which may go on. NULL with the first error; a
- * grammar that no text matches is ERR_INVALID_VALUE. `param` of errors is what the failing call named. */
+/* The language of `root`. NULL with the first error (its `param` is what the failing call named); a
+ * grammar that no text matches is ERR_INVALID_VALUE. b is spent: only grammar_builder_free may follow. */
 grammar *grammar_build(grammar_builder *b, grammar_node root, error *err);
 bool grammar_builder_failed(const grammar_builder *b);
 

@@ -1,0 +1,463 @@
+/* One sequence under a grammar: the threads it may be in, and the tokens they allow.
+ *
+ * A mask is made by walking the vocabulary's trie with the set of threads. Three
+ * things keep that short: inside a free string almost every token is known
+ * beforehand and only those with a quote or a backslash are walked; a single
+ * string or automaton glides through the trie without making frames; and masks
+ * are kept by the threads' hash (LRU), for most positions recur.
+ */
+#include <stdlib.h>
+
+#include "base/hash.h"
+#include "sample/grammar_step.h"
+#include "sample/grammar_vocab.h"
+
+enum {
+    LIVE_BYTES = 1 << 20,
+    SCRATCH_BYTES = 1 << 19,
+    N_CACHED = 24,
+    WALK_THREADS = 1 << 14,
+    WALK_WORK = 8000000, /* steps of threads in one walk; what lies beyond is not allowed */
+    MAX_FORCED_BYTES = 1024,
+};
+
+typedef struct cached_mask {
+    uint64_t key, used;
+    uint64_t *mask;
+} cached_mask;
+
+struct matcher {
+    const grammar *g;
+    const grammar_vocab *v;
+    matcher_options options;
+    stepper s;
+    region live[2], scratch;
+    int current;
+    const frame *threads[GRAMMAR_MAX_THREADS], *next[GRAMMAR_MAX_THREADS];
+    int n_threads;
+    bool can_end, is_done, failed;
+    uint64_t key; /* of the threads and can_end */
+    cached_mask cache[N_CACHED];
+    uint64_t clock;
+    uint64_t *masks;            /* [N_CACHED][words] */
+    const frame **walk_threads; /* [WALK_THREADS] */
+};
+
+static void settle(matcher *m) {
+    uint64_t sum = m->can_end ? 1 : 0;
+    for (int i = 0; i < m->n_threads; i++) sum += hash_mix(m->threads[i]->hash);
+    m->key = hash_mix(sum) | 1;
+}
+
+void matcher_reset(matcher *m) {
+    m->live[0].used = m->live[1].used = 0;
+    m->current = 0;
+    m->is_done = m->failed = false;
+    stepper_begin(&m->s, &m->live[0], m->threads, GRAMMAR_MAX_THREADS);
+    stepper_start(&m->s);
+    m->n_threads = m->s.n_out;
+    m->can_end = m->s.can_end;
+    m->failed = m->s.overflow;
+    settle(m);
+}
+
+matcher *matcher_new(const grammar *g, const grammar_vocab *v, matcher_options o, error *err) {
+    matcher *m = calloc(1, sizeof *m);
+    bool ok = m != NULL;
+    if (ok) {
+        m->g = grammar_ref(g);
+        m->v = grammar_vocab_ref(v);
+        m->options = o;
+        m->s = (stepper){.g = g, .exact = o.exact};
+        for (int i = 0; i < 2; i++) {
+            m->live[i] = (region){.base = malloc(LIVE_BYTES), .cap = LIVE_BYTES};
+            ok = ok && m->live[i].base;
+        }
+        if (v) {
+            size_t words = grammar_vocab_words(v);
+            m->scratch = (region){.base = malloc(SCRATCH_BYTES), .cap = SCRATCH_BYTES};
+            m->masks = malloc(N_CACHED * words * sizeof *m->masks);
+            m->walk_threads = malloc(WALK_THREADS * sizeof *m->walk_threads);
+            ok = ok && m->scratch.base && m->masks && m->walk_threads;
+            for (int i = 0; i < N_CACHED && ok; i++)
+                m->cache[i].mask = m->masks + (size_t)i * words;
+        }
+    }
+    if (!ok) {
+        error_set(err, ERR_NO_MEMORY, NULL, "There is not enough memory for a constrained answer.");
+        matcher_free(m);
+        return NULL;
+    }
+    matcher_reset(m);
+    if (!m->failed) return m;
+    error_set(err, ERR_UNSUPPORTED_VALUE, NULL,
+              "The grammar begins in more than %d ways at once (GRAMMAR_MAX_THREADS).",
+              GRAMMAR_MAX_THREADS);
+    matcher_free(m);
+    return NULL;
+}
+
+void matcher_free(matcher *m) {
+    if (!m) return;
+    free(m->live[0].base);
+    free(m->live[1].base);
+    free(m->scratch.base);
+    free(m->masks);
+    free(m->walk_threads);
+    grammar_vocab_unref(m->v);
+    grammar_unref(m->g);
+    free(m);
+}
+
+static const frame *moved(const frame *f, const char *from, char *to) {
+    return f ? (const frame *)(to + ((const char *)f - from)) : NULL;
+}
+
+void matcher_copy(matcher *dst, const matcher *src) {
+    const region *a = &src->live[src->current];
+    region *b = &dst->live[0];
+    dst->current = 0;
+    memcpy(b->base, a->base, a->used);
+    b->used = a->used;
+    for (size_t at = 0; at < b->used;) {
+        frame *f = (frame *)(b->base + at);
+        f->parent = moved(f->parent, a->base, b->base);
+        f->seen = moved(f->seen, a->base, b->base);
+        at += frame_size(f);
+    }
+    for (int i = 0; i < src->n_threads; i++)
+        dst->threads[i] = moved(src->threads[i], a->base, b->base);
+    dst->n_threads = src->n_threads;
+    dst->can_end = src->can_end;
+    dst->is_done = src->is_done;
+    dst->failed = src->failed;
+    dst->key = src->key;
+    dst->s.birth = src->s.birth;
+}
+
+bool matcher_can_end(const matcher *m) {
+    return m->can_end;
+}
+bool matcher_failed(const matcher *m) {
+    return m->failed;
+}
+bool matcher_is_done(const matcher *m) {
+    return m->is_done || m->n_threads == 0;
+}
+
+/* ── Keeping only what is alive ── */
+
+/* A chain of parents, each moved once; a moved frame's parent says where it went. */
+static const frame *rescue(const frame *f, region *to) {
+    const frame *result = NULL, **link = &result;
+    while (f) {
+        if (f->is_copied) {
+            *link = f->parent;
+            break;
+        }
+        size_t size = frame_size(f);
+        frame *w = (frame *)(to->base + to->used), *old = (frame *)f;
+        memcpy(w, f, size);
+        to->used += size;
+        const frame *parent = f->parent;
+        old->parent = w;
+        old->is_copied = 1;
+        if (w->seen) w->seen = rescue(w->seen, to);
+        *link = w;
+        link = &w->parent;
+        f = parent;
+    }
+    return result;
+}
+
+static void collect(matcher *m) {
+    region *to = &m->live[!m->current];
+    to->used = 0;
+    for (int i = 0; i < m->n_threads; i++) m->threads[i] = rescue(m->threads[i], to);
+    m->current = !m->current;
+}
+
+/* ── Walking on ── */
+
+/* One byte for all threads; false when none of them takes it (nothing changed then). */
+static bool push_byte(matcher *m, uint8_t c) {
+    region *live = &m->live[m->current];
+    if (live->used > live->cap / 4 * 3) {
+        collect(m);
+        live = &m->live[m->current];
+    }
+    stepper_begin(&m->s, live, m->next, GRAMMAR_MAX_THREADS);
+    for (int i = 0; i < m->n_threads && !m->s.overflow; i++) stepper_byte(&m->s, m->threads[i], c);
+    if (m->s.overflow) {
+        m->failed = true;
+        return false;
+    }
+    if (!m->s.n_out && !m->s.can_end) return false;
+    memcpy(m->threads, m->next, (size_t)m->s.n_out * sizeof *m->next);
+    m->n_threads = m->s.n_out;
+    m->can_end = m->s.can_end;
+    return true;
+}
+
+size_t matcher_push(matcher *m, str bytes) {
+    size_t i = 0;
+    while (i < bytes.len && !m->failed && push_byte(m, (uint8_t)bytes.ptr[i])) i++;
+    settle(m);
+    return i;
+}
+
+static bool push_special(matcher *m, int32_t id) {
+    stepper_begin(&m->s, &m->live[m->current], m->next, GRAMMAR_MAX_THREADS);
+    for (int i = 0; i < m->n_threads && !m->s.overflow; i++)
+        stepper_token(&m->s, m->threads[i], id);
+    if (m->s.overflow || (!m->s.n_out && !m->s.can_end)) return false;
+    memcpy(m->threads, m->next, (size_t)m->s.n_out * sizeof *m->next);
+    m->n_threads = m->s.n_out;
+    m->can_end = m->s.can_end;
+    settle(m);
+    return true;
+}
+
+bool matcher_accept(matcher *m, int32_t id) {
+    if (!m->v || m->is_done || !matcher_allows(m, id)) return false;
+    if (push_special(m, id)) return true;
+    if (m->v->ends[id >> 6] >> (id & 63) & 1) {
+        m->is_done = true;
+        m->n_threads = 0;
+        settle(m);
+        return true;
+    }
+    str piece = tok_piece(m->v->t, id);
+    return matcher_push(m, piece) == piece.len;
+}
+
+/* ── Masks ── */
+
+static void set_bit(uint64_t *mask, int32_t id) {
+    mask[id >> 6] |= 1ull << (id & 63);
+}
+
+typedef struct place { /* of the walk, one per depth */
+    bool glides;
+    glide at;
+    int begin, n; /* threads */
+    size_t used;  /* of the scratch region, its own frames included */
+} place;
+
+/* The threads behind c at a node, into *to; false: none. */
+static bool walk_byte(matcher *m, const place *from, place *to, uint8_t c,
+                      const frame *const *after, int n_after) {
+    stepper *s = &m->s;
+    to->begin = from->begin + from->n;
+    to->n = 0;
+    int cap = WALK_THREADS - to->begin;
+    if (cap > GRAMMAR_MAX_THREADS) cap = GRAMMAR_MAX_THREADS;
+    stepper_begin(s, &m->scratch, m->walk_threads + to->begin, cap);
+    if (from->glides) {
+        to->at = from->at;
+        glide_step how = glide_byte(s, &to->at, c);
+        const dfa *d = from->at.d;
+        if (n_after && from->at.base->kind == F_DFA && d->label[from->at.q] >= 0)
+            for (int i = 0; i < n_after; i++) stepper_byte(s, after[i], c);
+        if (how == GLIDE_ON && !s->n_out && !s->can_end) {
+            to->glides = true;
+            return true;
+        }
+        const frame *f =
+            how == GLIDE_DEAD ? NULL : glide_frame(s, how == GLIDE_ON ? &to->at : &from->at);
+        if (f && how == GLIDE_ON && s->n_out < s->cap_out) s->out[s->n_out++] = f;
+        if (f && how == GLIDE_LEAVES) stepper_byte(s, f, c);
+    } else {
+        for (int i = 0; i < from->n && !s->overflow; i++)
+            stepper_byte(s, m->walk_threads[from->begin + i], c);
+    }
+    to->glides = false;
+    to->n = s->n_out;
+    return !s->overflow && (s->n_out || s->can_end);
+}
+
+static void walk(matcher *m, const trie *t, const frame *const *threads, int n, uint64_t *mask) {
+    if (!n || t->n_nodes < 2) return;
+    place places[TRIE_MAX_DEPTH + 2];
+    const frame *after[64];
+    int n_after = 0;
+    m->scratch.used = 0;
+    places[0] = (place){.n = n};
+    memcpy(m->walk_threads, threads, (size_t)n * sizeof *threads);
+    if (n == 1 && glide_begin(&m->s, threads[0], &places[0].at)) {
+        places[0].glides = true;
+        places[0].n = 0;
+        if (threads[0]->kind == F_DFA) { /* where the automaton accepts, these go on */
+            stepper_begin(&m->s, &m->scratch, after, 64);
+            stepper_resume(&m->s, threads[0]->parent);
+            for (int i = 0; i < m->s.n_out; i++)
+                if (after[i]->kind != F_TOKEN) after[n_after++] = after[i];
+            if (m->s.overflow) {
+                places[0].glides = false;
+                places[0].n = 1;
+                n_after = 0;
+            }
+        }
+    }
+    places[0].used = m->scratch.used;
+    int64_t work = 0;
+    for (uint32_t i = 1; i < t->n_nodes;) {
+        const trie_node *node = &t->nodes[i];
+        place *from = &places[node->depth - 1], *to = &places[node->depth];
+        m->scratch.used = from->used; /* what earlier siblings took is free again */
+        work += from->glides ? 1 : from->n;
+        bool ok = work < WALK_WORK && walk_byte(m, from, to, node->byte, after, n_after);
+        if (!ok) {
+            i = node->end;
+            continue;
+        }
+        to->used = m->scratch.used;
+        for (uint32_t k = 0; k < node->n_ids; k++) set_bit(mask, t->ids[node->ids + k]);
+        i++;
+    }
+}
+
+static void or_masks(uint64_t *mask, const uint64_t *more, size_t words) {
+    for (size_t i = 0; i < words; i++) mask[i] |= more[i];
+}
+
+static void compute(matcher *m, uint64_t *mask) {
+    const grammar_vocab *v = m->v;
+    size_t words = grammar_vocab_words(v);
+    memset(mask, 0, words * sizeof *mask);
+    if (m->can_end || m->is_done || m->failed) or_masks(mask, v->ends, words);
+    if (m->is_done || m->failed) return;
+    const frame *open[GRAMMAR_MAX_THREADS], *rest[GRAMMAR_MAX_THREADS];
+    int n_open = 0, n_rest = 0;
+    for (int i = 0; i < m->n_threads; i++) {
+        const frame *f = m->threads[i];
+        glide at;
+        uint32_t room;
+        if (f->kind == F_TOKEN) {
+            int32_t id = m->g->nodes[f->node].a;
+            if (id < v->n_vocab) set_bit(mask, id);
+        } else if (f->kind == F_DFA && f->node == 0 && f->q == 0) {
+            or_masks(mask, v->text, words);
+        } else if (glide_begin(&m->s, f, &at) && glide_is_open(&m->s, &at, &room)) {
+            open[n_open++] = f;
+            if (room >= (uint32_t)v->most_chars) {
+                or_masks(mask, v->inside + VOCAB_COUNTED * words, words);
+                continue;
+            }
+            uint32_t k = room < VOCAB_COUNTED - 1 ? room : VOCAB_COUNTED - 1;
+            or_masks(mask, v->inside + k * words, words);
+            for (size_t l = 0; l < v->n_long; l++)
+                if ((uint32_t)v->long_inside[l].n_chars <= room)
+                    set_bit(mask, v->long_inside[l].id);
+        } else
+            rest[n_rest++] = f;
+    }
+    walk(m, &v->marked, open, n_open, mask);
+    walk(m, &v->all, rest, n_rest, mask);
+}
+
+const uint64_t *matcher_mask(matcher *m) {
+    int oldest = 0;
+    for (int i = 0; i < N_CACHED; i++) {
+        if (m->cache[i].key == m->key) {
+            m->cache[i].used = ++m->clock;
+            return m->cache[i].mask;
+        }
+        if (m->cache[i].used < m->cache[oldest].used) oldest = i;
+    }
+    cached_mask *c = &m->cache[oldest];
+    compute(m, c->mask);
+    c->key = m->key;
+    c->used = ++m->clock;
+    return c->mask;
+}
+
+bool matcher_allows(matcher *m, int32_t id) {
+    if (!m->v || id < 0 || id >= m->v->n_vocab) return false;
+    return matcher_mask(m)[id >> 6] >> (id & 63) & 1;
+}
+
+/* ── What must come ── */
+
+/* The only byte that the threads take, or −1: none or several, or the text may end here. */
+static int only_byte(matcher *m, const frame *const *threads, int n, region *mem,
+                     const frame **out) {
+    int found = -1;
+    size_t mark = mem->used;
+    for (int c = 0; c < 256; c++) {
+        stepper_begin(&m->s, mem, out, GRAMMAR_MAX_THREADS);
+        for (int i = 0; i < n && !m->s.overflow; i++) stepper_byte(&m->s, threads[i], (uint8_t)c);
+        bool any = m->s.n_out || m->s.can_end || m->s.overflow;
+        mem->used = mark;
+        if (any && found >= 0) return -1;
+        if (any) found = c;
+    }
+    return found;
+}
+
+size_t matcher_forced(matcher *m, int32_t *ids, size_t cap) {
+    if (!m->v || m->is_done || m->failed || m->can_end || !cap) return 0;
+    const trie *t = &m->v->all;
+    uint8_t bytes[MAX_FORCED_BYTES];
+    size_t n = 0;
+    /* Two halves of the walk's room: the threads now and the threads after a byte. */
+    const frame **now = m->walk_threads, **next = now + GRAMMAR_MAX_THREADS;
+    int n_now = m->n_threads;
+    memcpy(now, m->threads, (size_t)n_now * sizeof *now);
+    m->scratch.used = 0;
+    bool can_end = false;
+    int32_t special = -1;
+    for (;;) {
+        bool has_token = false;
+        for (int i = 0; i < n_now; i++)
+            if (now[i]->kind == F_TOKEN) has_token = true;
+        if (can_end) break;
+        if (has_token) {
+            if (n_now == 1) special = m->g->nodes[now[0]->node].a;
+            break;
+        }
+        if (n == MAX_FORCED_BYTES || m->scratch.used > m->scratch.cap / 2) break;
+        int c = only_byte(m, now, n_now, &m->scratch, next);
+        if (c < 0) break;
+        stepper_begin(&m->s, &m->scratch, next, GRAMMAR_MAX_THREADS);
+        for (int i = 0; i < n_now; i++) stepper_byte(&m->s, now[i], (uint8_t)c);
+        if (m->s.overflow) break;
+        bytes[n++] = (uint8_t)c;
+        can_end = m->s.can_end;
+        n_now = m->s.n_out;
+        const frame **w = now;
+        now = next;
+        next = w;
+    }
+    bool is_closed = special >= 0 || (can_end && n_now == 0);
+    size_t n_ids = 0, at = 0;
+    while (at < n && n_ids < cap) { /* the longest token at each place */
+        uint32_t node = 0, best = 0;
+        size_t len = 0, best_len = 0;
+        for (;;) {
+            if (at + len == n && !is_closed && t->nodes[node].end > node + 1) {
+                best = 0; /* a longer token might begin here: the model chooses it */
+                break;
+            }
+            if (at + len == n) break;
+            uint32_t kid = node + 1, end = t->nodes[node].end;
+            while (kid < end && t->nodes[kid].byte != bytes[at + len]) kid = t->nodes[kid].end;
+            if (kid >= end) break;
+            node = kid;
+            len++;
+            if (t->nodes[node].n_ids) best = node, best_len = len;
+        }
+        if (!best) break;
+        ids[n_ids++] = t->ids[t->nodes[best].ids];
+        at += best_len;
+    }
+    if (at == n && special >= 0 && special < m->v->n_vocab && n_ids < cap) ids[n_ids++] = special;
+    return n_ids;
+}
+
+bool grammar_accepts(const grammar *g, str text) {
+    matcher *m = matcher_new(g, NULL, (matcher_options){.exact = true}, NULL);
+    bool ok = m && matcher_push(m, text) == text.len && m->can_end;
+    matcher_free(m);
+    return ok;
+}

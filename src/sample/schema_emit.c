@@ -1,0 +1,634 @@
+/* Shapes → the machine's tables: one jnode per schema expression, worked off a
+ * list; then what is impossible is taken out, so that the machine never walks
+ * into a dead end.
+ */
+#include <stdlib.h>
+
+#include "sample/schema_impl.h"
+
+enum { MAX_NAMED = 16000, MAX_PATTERNS = 60, MAX_TEXT_UNROLLED = 3000 };
+
+static bool out_of_memory(schema_ctx *c) {
+    return builder_fail(c->b, ERR_NO_MEMORY, NULL, "There is not enough memory for a schema.");
+}
+static bool beyond(schema_ctx *c, const char *what, int n) {
+    return builder_fail(c->b, ERR_UNSUPPORTED_VALUE, c->o.param,
+                        "The schema needs more than %d %s.", n, what);
+}
+
+/* The jnode of an expression; its content follows later. */
+static int32_t jnode_of(schema_ctx *c, sx a) {
+    grammar_builder *b = c->b;
+    if (a < 0 || schema_failed(c)) return -1;
+    if (c->nodes[a].jnode >= 0) return c->nodes[a].jnode;
+    if (!builder_grow(b, &b->jnodes, &b->cap_jnodes, b->n_jnodes + 1, sizeof *b->jnodes) ||
+        !builder_grow(b, &c->work, &c->cap_work, c->n_work + 1, sizeof *c->work))
+        return -1;
+    b->jnodes[b->n_jnodes] = (jnode){.height = UINT16_MAX};
+    c->work[c->n_work++] = a;
+    return c->nodes[a].jnode = b->n_jnodes++;
+}
+
+/* ── Strings ── */
+
+static int32_t label_zero(void *ctx, int32_t name, uint64_t matched) {
+    (void)ctx;
+    return name >= 0 || matched ? 0 : -1;
+}
+
+/* The automaton of some strings, found again when an equal one was made for this schema. */
+static int32_t text_dfa(schema_ctx *c, const str *values, size_t n_values, rx r) {
+    grammar_builder *b = c->b;
+    dfa *d = values ? dfa_new(c->x, values, n_values, NULL, 0, label_zero, NULL, &b->err)
+                    : dfa_new_single(c->x, r, &b->err);
+    if (d && d->n_states == 0) {
+        dfa_free(d);
+        return -2;
+    }
+    int32_t at = builder_add_dfa(b, d);
+    return at < 0 ? -1 : at;
+}
+
+static bool push_text(schema_ctx *c, str_shape s) {
+    grammar_builder *b = c->b;
+    if (!builder_grow(b, &b->strs, &b->cap_strs, b->n_strs + 1, sizeof *b->strs)) return false;
+    b->strs[b->n_strs++] = s;
+    builder_mix(b, (uint64_t)s.dfa << 32 | (s.counts ? s.min : 0));
+    builder_mix(b, s.counts ? s.max : 0);
+    return true;
+}
+
+/* Shapes with only a length count as they go; lists of values are one trie; the rest is one automaton. */
+static bool emit_texts(schema_ctx *c, const typed *t, jnode *j) {
+    j->str = (uint32_t)c->b->n_strs;
+    size_t n_values = 0, n_counted = 0, n_rx = 0;
+    for (size_t i = 0; i < t->texts.n; i++) {
+        const text_shape *s = &t->texts.v[i];
+        if (!s->has_values && s->pattern == RX_ALL && s->min == 0 && s->max == UINT32_MAX) {
+            if (!push_text(c, (str_shape){.dfa = 0})) return false;
+            j->n_str = 1;
+            return true;
+        }
+        n_values += s->n_values;
+    }
+    str *values = arena_array(&c->mem, n_values + 1, sizeof *values);
+    rx *rest = arena_array(&c->mem, t->texts.n + 1, sizeof *rest);
+    if (!values || !rest) return out_of_memory(c);
+    n_values = 0;
+    for (size_t i = 0; i < t->texts.n; i++) {
+        const text_shape *s = &t->texts.v[i];
+        if (s->has_values) {
+            /* The values passed whatever stood beside them. */
+            for (size_t k = 0; k < s->n_values; k++) values[n_values++] = s->values[k];
+        } else if (s->pattern == RX_ALL) {
+            if (!push_text(c, (str_shape){.counts = true, .min = s->min, .max = s->max}))
+                return false;
+            n_counted++;
+        } else {
+            rest[n_rx] = schema_text_rx(c, s);
+            if (rest[n_rx++] < 0) return false;
+        }
+    }
+    if (n_values) {
+        int32_t d = text_dfa(c, values, n_values, 0);
+        if (d == -1 || (d >= 0 && !push_text(c, (str_shape){.dfa = (uint32_t)d}))) return false;
+    }
+    if (n_rx) {
+        int32_t d = text_dfa(c, NULL, 0, regex_alt(c->x, rest, n_rx));
+        if (d == -1 || (d >= 0 && !push_text(c, (str_shape){.dfa = (uint32_t)d}))) return false;
+    }
+    (void)n_counted;
+    j->n_str = (uint32_t)c->b->n_strs - j->str;
+    return true;
+}
+
+/* ── Numbers ── */
+
+static void *heap_copy(const void *p, size_t n, size_t size) {
+    void *q = calloc(n + 1, size);
+    if (q && n) memcpy(q, p, n * size);
+    return q;
+}
+
+static bool emit_numbers(schema_ctx *c, const typed *t, jnode *j) {
+    grammar_builder *b = c->b;
+    j->num = (uint32_t)b->n_nums;
+    for (size_t i = 0; i < t->nums.n; i++) {
+        num_shape n = t->nums.v[i];
+        bool unrepresentable;
+        n.multiples = heap_copy(n.multiples, n.n_multiples, sizeof *n.multiples);
+        n.banned = heap_copy(n.banned, n.n_banned, sizeof *n.banned);
+        n.values = heap_copy(n.values, n.n_values, sizeof *n.values);
+        n.banned_scaled = n.values_scaled = NULL;
+        if (!n.multiples || !n.banned || !n.values ||
+            !builder_grow(b, &b->nums, &b->cap_nums, b->n_nums + 1, sizeof *b->nums)) {
+            num_deinit(&n);
+            return out_of_memory(c);
+        }
+        if (!num_prepare(&n, &unrepresentable)) {
+            num_deinit(&n);
+            if (unrepresentable)
+                return builder_fail(b, ERR_UNSUPPORTED_VALUE, c->o.param,
+                                    "The schema needs numbers of more than %d digits.", DEC_DIGITS);
+            continue;
+        }
+        builder_mix(b, (uint64_t)n.low[0] ^ (uint64_t)n.high[0] << 1 ^ (uint64_t)n.step << 2);
+        builder_mix(b,
+                    (uint64_t)n.low[1] ^ (uint64_t)n.high[1] << 1 ^ (uint64_t)n.n_fraction << 60);
+        b->nums[b->n_nums++] = n;
+    }
+    j->n_num = (uint32_t)b->n_nums - j->num;
+    return true;
+}
+
+/* ── Arrays ── */
+
+/* Items of a list that has to hold some value are told apart: those that are one, and those that are
+ * not. Where there is no upper limit, "not" need not be known: uncounted ones do no harm. */
+static bool emit_position(schema_ctx *c, const list_shape *l, sx item, arr_choice *out,
+                          uint32_t *n) {
+    *n = 0;
+    if (!l->n_contains) {
+        int32_t k = jnode_of(c, item);
+        out[(*n)++] = (arr_choice){.node = (uint32_t)k};
+        return k >= 0;
+    }
+    const list_contains *k = &l->contains[0];
+    int32_t hit = jnode_of(c, schema_and(c, (sx[]){item, k->what}, 2)), miss;
+    out[(*n)++] = (arr_choice){.node = (uint32_t)hit, .is_hit = true};
+    if (k->max == UINT32_MAX)
+        miss = jnode_of(c, item);
+    else
+        miss = jnode_of(c, schema_and(c, (sx[]){item, schema_not(c, k->what)}, 2));
+    out[(*n)++] = (arr_choice){.node = (uint32_t)miss};
+    return hit >= 0 && miss >= 0;
+}
+
+static bool emit_list(schema_ctx *c, const list_shape *l) {
+    grammar_builder *b = c->b;
+    if (l->n_contains > 1)
+        return schema_unsupported(c, c->o.param ? c->o.param : "", "contains",
+                                  "an array has to hold several kinds of items at once");
+    if (l->n_prefix > 10000) return beyond(c, "items listed one by one", 10000);
+    if (!builder_grow(b, &b->arrs, &b->cap_arrs, b->n_arrs + 1, sizeof *b->arrs)) return false;
+    arr_shape a = {.n_prefix = (uint32_t)l->n_prefix,
+                   .min = l->min,
+                   .max = l->max,
+                   .max_hits = UINT32_MAX,
+                   .is_unique = l->is_unique && l->max > 1};
+    a.first = calloc(l->n_prefix + 2, sizeof *a.first);
+    a.choices = calloc((l->n_prefix + 1) * 2, sizeof *a.choices);
+    if (!a.first || !a.choices) {
+        free(a.first);
+        free(a.choices);
+        return out_of_memory(c);
+    }
+    if (l->n_contains) {
+        a.has_contains = true;
+        a.min_hits = l->contains[0].min;
+        a.max_hits = l->contains[0].max;
+    }
+    b->arrs[b->n_arrs++] = a;
+    uint32_t n = 0;
+    for (size_t i = 0; i <= l->n_prefix; i++) {
+        uint32_t k = 0;
+        a.first[i] = n;
+        /* a.first and a.choices are the builder's by now: the same memory */
+        if (!emit_position(c, l, i < l->n_prefix ? l->prefix[i] : l->rest, a.choices + n, &k))
+            return false;
+        n += k;
+    }
+    a.first[l->n_prefix + 1] = n;
+    for (uint32_t i = 0; i < n; i++) builder_mix(b, a.choices[i].node);
+    builder_mix(b, (uint64_t)a.min << 32 | a.max);
+    builder_mix(b, (uint64_t)a.min_hits << 32 | a.max_hits);
+    builder_mix(b, (uint64_t)a.n_prefix << 1 | a.is_unique);
+    return true;
+}
+
+static bool emit_lists(schema_ctx *c, const typed *t, jnode *j) {
+    j->arr = (uint32_t)c->b->n_arrs;
+    for (size_t i = 0; i < t->lists.n; i++)
+        if (!emit_list(c, &t->lists.v[i])) return false;
+    j->n_arr = (uint32_t)c->b->n_arrs - j->arr;
+    return !schema_failed(c);
+}
+
+/* ── Objects ── */
+
+typedef struct key_labels {
+    schema_ctx *c;
+    const map_shape *m;
+    size_t n_named;
+    uint32_t *slots; /* [cap_slots] */
+    size_t n_slots, cap_slots;
+    uint64_t *known; /* which patterns matched, per label beyond the named */
+    size_t n_patterns;
+    bool has_names_rule, has_others;
+    const bool *name_is_bad; /* [n_named] */
+    bool failed;
+} key_labels;
+
+/* The slot for names that are not listed: every group says what it wants of them. */
+static int32_t label_key(void *ctx, int32_t name, uint64_t matched) {
+    key_labels *k = ctx;
+    if (name >= 0) return k->name_is_bad[name] ? -1 : name;
+    if (!k->has_others || !(matched & 1)) return -1; /* bit 0: well-formed, and a fine name */
+    matched >>= 1;
+    for (size_t i = k->n_named; i < k->n_slots; i++)
+        if (k->known[i] == matched) return (int32_t)i;
+    sx all = SX_TRUE;
+    size_t bit = 0;
+    for (size_t i = 0; i < k->m->n_groups; i++) {
+        const key_group *g = &k->m->groups[i];
+        bool found = false;
+        for (size_t p = 0; p < g->n_patterns; p++, bit++)
+            if (matched >> bit & 1) {
+                found = true;
+                all = schema_and(k->c, (sx[]){all, g->patterns[p].what}, 2);
+            }
+        if (!found) all = schema_and(k->c, (sx[]){all, g->others}, 2);
+    }
+    int32_t node = jnode_of(k->c, all);
+    if (node < 0 || k->n_slots == k->cap_slots) {
+        k->failed = true;
+        return -1;
+    }
+    k->known[k->n_slots] = matched;
+    k->slots[k->n_slots] = (uint32_t)node;
+    return (int32_t)k->n_slots++;
+}
+
+static int compare_str(const void *a, const void *b) {
+    const str *x = a, *y = b;
+    size_t n = x->len < y->len ? x->len : y->len;
+    int k = n ? memcmp(x->ptr, y->ptr, n) : 0;
+    return k ? k : (x->len > y->len) - (x->len < y->len);
+}
+
+static const str *find_name(const str *names, size_t n, str name) {
+    return n ? bsearch(&name, names, n, sizeof *names, compare_str) : NULL;
+}
+
+/* All names that anything is said about, sorted. */
+static str *list_names(schema_ctx *c, const map_shape *m, size_t *n) {
+    size_t total = m->n_required;
+    for (size_t i = 0; i < m->n_groups; i++) total += m->groups[i].n_names;
+    str *names = arena_array(&c->mem, total + 1, sizeof *names);
+    if (!names) return NULL;
+    size_t len = 0, kept = 0;
+    for (size_t i = 0; i < m->n_groups; i++)
+        for (size_t k = 0; k < m->groups[i].n_names; k++) names[len++] = m->groups[i].names[k].name;
+    for (size_t i = 0; i < m->n_required; i++) names[len++] = m->required[i];
+    qsort(names, len, sizeof *names, compare_str);
+    for (size_t i = 0; i < len; i++)
+        if (!kept || !str_eq(names[kept - 1], names[i])) names[kept++] = names[i];
+    *n = kept;
+    return names;
+}
+
+/* What the groups together want under every listed name. */
+static bool name_schemas(schema_ctx *c, const map_shape *m, const str *names, size_t n, sx *out) {
+    bool *found = arena_array(&c->mem, n + 1, sizeof *found);
+    if (!found) return false;
+    for (size_t i = 0; i < n; i++) out[i] = SX_TRUE;
+    for (size_t i = 0; i < m->n_groups; i++) {
+        const key_group *g = &m->groups[i];
+        memset(found, 0, n);
+        for (size_t k = 0; k < g->n_names; k++) {
+            size_t at = (size_t)(find_name(names, n, g->names[k].name) - names);
+            found[at] = true;
+            out[at] = schema_and(c, (sx[]){out[at], g->names[k].what}, 2);
+        }
+        for (size_t k = 0; k < n; k++) {
+            for (size_t p = 0; p < g->n_patterns; p++)
+                if (regex_is_match(c->x, g->patterns[p].pattern, names[k])) {
+                    found[k] = true;
+                    out[k] = schema_and(c, (sx[]){out[k], g->patterns[p].what}, 2);
+                }
+            if (!found[k]) out[k] = schema_and(c, (sx[]){out[k], g->others}, 2);
+        }
+        if (schema_failed(c)) return false;
+    }
+    return true;
+}
+
+static bool emit_map(schema_ctx *c, const map_shape *m) {
+    grammar_builder *b = c->b;
+    size_t n = 0, n_patterns = 0;
+    str *names = list_names(c, m, &n);
+    sx *what = names ? arena_array(&c->mem, n + 1, sizeof *what) : NULL;
+    bool *bad = what ? arena_array(&c->mem, n + 1, sizeof *bad) : NULL;
+    if (!bad || !name_schemas(c, m, names, n, what))
+        return schema_failed(c) ? false : out_of_memory(c);
+    if (n > MAX_NAMED) return beyond(c, "properties in one object", MAX_NAMED);
+    bool others = true;
+    rx roots[MAX_PATTERNS + 1], name_rule = regex_any_text(c->x);
+    for (size_t i = 0; i < m->n_groups; i++) {
+        others &= m->groups[i].others != SX_FALSE || m->groups[i].n_patterns > 0;
+        for (size_t p = 0; p < m->groups[i].n_patterns; p++) {
+            if (n_patterns == MAX_PATTERNS)
+                return beyond(c, "patterns in one object's patternProperties", MAX_PATTERNS);
+            roots[++n_patterns] = m->groups[i].patterns[p].pattern;
+        }
+    }
+    for (size_t i = 0; i < m->n_names; i++)
+        name_rule = regex_and2(c->x, name_rule, schema_keys_rx(c, m->names[i]));
+    if (name_rule < 0) return false;
+    roots[0] = name_rule;
+    for (size_t i = 0; i < n && m->n_names; i++)
+        bad[i] = !regex_is_match(c->x, name_rule, names[i]);
+
+    if (!builder_grow(b, &b->objs, &b->cap_objs, b->n_objs + 1, sizeof *b->objs)) return false;
+    size_t cap_slots = n + 1024;
+    key_labels k = {.c = c,
+                    .m = m,
+                    .n_named = n,
+                    .n_slots = n,
+                    .cap_slots = cap_slots,
+                    .n_patterns = n_patterns,
+                    .has_others = others,
+                    .name_is_bad = bad,
+                    .slots = calloc(cap_slots, sizeof *k.slots),
+                    .known = calloc(cap_slots, sizeof *k.known)};
+    obj_shape o = {.n_named = (uint32_t)n,
+                   .n_words = (uint32_t)((n + 63) / 64),
+                   .n_required = (uint32_t)m->n_required,
+                   .min = m->min,
+                   .max = m->max,
+                   .slots = k.slots};
+    o.required = calloc(o.n_words + 1, sizeof *o.required);
+    bool ok = k.slots && k.known && o.required;
+    for (size_t i = 0; i < n && ok; i++) {
+        int32_t node = jnode_of(c, what[i]);
+        k.slots[i] = (uint32_t)node;
+        ok = node >= 0;
+    }
+    for (size_t i = 0; i < m->n_required && ok; i++) {
+        size_t at = (size_t)(find_name(names, n, m->required[i]) - names);
+        o.required[at >> 6] |= 1ull << (at & 63);
+    }
+    dfa *d = NULL;
+    if (ok) d = dfa_new(c->x, names, n, roots, others ? n_patterns + 1 : 0, label_key, &k, &b->err);
+    int32_t at = k.failed ? (dfa_free(d), -1) : builder_add_dfa(b, d);
+    free(k.known);
+    if (at < 0) {
+        free(o.slots);
+        free(o.required);
+        return schema_failed(c) ? false : out_of_memory(c);
+    }
+    o.dfa = (uint32_t)at;
+    o.n_slots = (uint32_t)k.n_slots;
+    for (size_t i = 0; i < k.n_slots; i++) builder_mix(b, k.slots[i]);
+    for (uint32_t w = 0; w < o.n_words; w++) builder_mix(b, o.required[w]);
+    builder_mix(b, (uint64_t)o.min << 32 | o.max);
+    b->objs[b->n_objs++] = o;
+    return true;
+}
+
+static bool emit_maps(schema_ctx *c, const typed *t, jnode *j) {
+    j->obj = (uint32_t)c->b->n_objs;
+    for (size_t i = 0; i < t->maps.n; i++)
+        if (!emit_map(c, &t->maps.v[i])) return false;
+    j->n_obj = (uint32_t)c->b->n_objs - j->obj;
+    return true;
+}
+
+/* ── What is possible ── */
+
+static uint32_t height_of(const grammar_builder *b, uint32_t node) {
+    return b->jnodes[node].height;
+}
+
+static uint32_t list_height(const grammar_builder *b, const arr_shape *a) {
+    uint32_t highest = 0, need = a->min;
+    if (a->max < a->min || a->min_hits > a->max) return UINT16_MAX;
+    /* With `contains` the items that must be hits may stand anywhere: the cheapest possible one. */
+    uint32_t hit = UINT16_MAX;
+    for (uint32_t i = 0; i <= a->n_prefix; i++) {
+        uint32_t least = UINT16_MAX;
+        if (i >= a->max) break;
+        for (uint32_t k = a->first[i]; k < a->first[i + 1]; k++) {
+            uint32_t h = height_of(b, a->choices[k].node);
+            if (h < least) least = h;
+            if (a->choices[k].is_hit && h < hit) hit = h;
+        }
+        if (i < need || (i == a->n_prefix && need > i)) {
+            if (least == UINT16_MAX) return UINT16_MAX;
+            if (least > highest) highest = least;
+        }
+    }
+    if (a->min_hits) {
+        if (hit == UINT16_MAX) return UINT16_MAX;
+        if (hit > highest) highest = hit;
+    }
+    return highest + 1;
+}
+
+static uint32_t map_height(const grammar_builder *b, const obj_shape *o) {
+    uint32_t highest = 0, n_possible = 0;
+    bool others = o->n_slots > o->n_named;
+    for (uint32_t i = 0; i < o->n_named; i++) {
+        uint32_t h = height_of(b, o->slots[i]);
+        n_possible += h != UINT16_MAX;
+        if (!(o->required[i >> 6] >> (i & 63) & 1)) continue;
+        if (h == UINT16_MAX) return UINT16_MAX;
+        if (h > highest) highest = h;
+    }
+    if (o->n_required > o->max) return UINT16_MAX;
+    if (o->min > o->n_required) { /* some more: the cheapest there are, which may be any */
+        uint32_t least = UINT16_MAX;
+        bool some_other = false;
+        for (uint32_t i = 0; i < o->n_slots; i++) {
+            uint32_t h = height_of(b, o->slots[i]);
+            some_other |= i >= o->n_named && h != UINT16_MAX;
+            if (h < least) least = h;
+        }
+        if (least == UINT16_MAX || (n_possible < o->min && !(others && some_other)))
+            return UINT16_MAX;
+        if (least > highest) highest = least;
+    }
+    return highest + 1;
+}
+
+static bool settle_heights(grammar_builder *b, int32_t from) {
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (int32_t i = from; i < b->n_jnodes; i++) {
+            jnode *j = &b->jnodes[i];
+            uint32_t h = j->lits || j->n_str || j->n_num ? 0 : UINT16_MAX;
+            for (uint32_t k = 0; k < j->n_arr && h; k++) {
+                uint32_t a = list_height(b, &b->arrs[j->arr + k]);
+                if (a < h) h = a;
+            }
+            for (uint32_t k = 0; k < j->n_obj && h; k++) {
+                uint32_t a = map_height(b, &b->objs[j->obj + k]);
+                if (a < h) h = a;
+            }
+            if (h < j->height) j->height = (uint16_t)h, changed = true;
+        }
+    }
+    return true;
+}
+
+static void drop_impossible_items(const grammar_builder *b, arr_shape *a) {
+    uint32_t n = 0, from = 0;
+    for (uint32_t i = 0; i <= a->n_prefix; i++) {
+        uint32_t end = a->first[i + 1], begin = n;
+        for (uint32_t k = from; k < end; k++)
+            if (height_of(b, a->choices[k].node) != UINT16_MAX) a->choices[n++] = a->choices[k];
+        a->first[i] = begin;
+        if (begin == n && i < a->max) a->max = i;
+        from = end;
+    }
+    a->first[a->n_prefix + 1] = n;
+}
+
+/* Names under which nothing fits may not occur; then who can reach what is counted. */
+static bool finish_map(schema_ctx *c, obj_shape *o) {
+    grammar_builder *b = c->b;
+    dfa *d = b->dfas[o->dfa];
+    for (uint32_t s = 0; s < d->n_states; s++)
+        if (d->label[s] >= 0 && height_of(b, o->slots[d->label[s]]) == UINT16_MAX) d->label[s] = -1;
+    if (!dfa_trim(d)) return out_of_memory(c);
+    free(o->reach);
+    free(o->n_others);
+    o->has_others = false;
+    o->reach = calloc((size_t)d->n_states * o->n_words + 1, sizeof *o->reach);
+    o->n_others = calloc(d->n_states + 1, sizeof *o->n_others);
+    if (!o->reach || !o->n_others) return out_of_memory(c);
+    /* Names are a trie: their states come before what they lead to only by chance, so to a fixed
+     * point, downwards. */
+    for (uint32_t s = 0; s < d->n_states; s++)
+        if (d->label[s] >= 0 && (uint32_t)d->label[s] < o->n_named)
+            o->reach[(size_t)s * o->n_words + ((uint32_t)d->label[s] >> 6)] |=
+                1ull << (d->label[s] & 63);
+    for (bool changed = o->n_words > 0; changed;) {
+        changed = false;
+        for (uint32_t s = d->n_states; s-- > 0;) {
+            uint64_t *row = o->reach + (size_t)s * o->n_words;
+            for (uint32_t k = 0; k < d->n_classes; k++) {
+                uint32_t t = d->next[(size_t)s * d->n_classes + k];
+                if (t == DFA_DEAD) continue;
+                for (uint32_t w = 0; w < o->n_words; w++) {
+                    uint64_t more = o->reach[(size_t)t * o->n_words + w] & ~row[w];
+                    row[w] |= more;
+                    changed |= more != 0;
+                }
+            }
+        }
+    }
+    /* Other keys: all texts less the named ones. */
+    for (uint32_t s = 0; s < d->n_states; s++) {
+        uint32_t named = 0;
+        for (uint32_t w = 0; w < o->n_words; w++)
+            named += (uint32_t)__builtin_popcountll(o->reach[(size_t)s * o->n_words + w]);
+        o->n_others[s] = d->n_left[s] == UINT32_MAX ? UINT32_MAX : d->n_left[s] - named;
+        o->has_others |= o->n_others[s] > 0;
+    }
+    return true;
+}
+
+/* More properties wanted than there are names for. */
+static bool map_is_short(const grammar_builder *b, const obj_shape *o) {
+    const dfa *d = b->dfas[o->dfa];
+    return o->min > 0 && (!d->n_states || (d->n_left[0] != UINT32_MAX && d->n_left[0] < o->min));
+}
+
+static bool finish_list(schema_ctx *c, arr_shape *a) {
+    grammar_builder *b = c->b;
+    drop_impossible_items(b, a);
+    if (!a->is_unique || a->max < 2) {
+        a->is_unique = false;
+        return true;
+    }
+    /* Equal items can be foreseen where all of them are strings of one automaton. */
+    const jnode *first = NULL;
+    bool alike = true;
+    for (uint32_t k = 0; k < a->first[a->n_prefix + 1]; k++) {
+        const jnode *j = &b->jnodes[a->choices[k].node];
+        if (!first) first = j;
+        alike &= !j->lits && !j->n_num && !j->n_arr && !j->n_obj && j->n_str == 1 &&
+                 j->str == first->str && !b->strs[j->str].counts;
+    }
+    if (first && alike && !a->has_contains) {
+        a->unique_dfa = b->strs[first->str].dfa;
+        uint32_t n = b->dfas[a->unique_dfa]->n_left[0];
+        if (n != UINT32_MAX && a->max > n) a->max = n;
+        return true;
+    }
+    a->is_unique = false;
+    return schema_unsupported(c, c->o.param ? c->o.param : "", "uniqueItems",
+                              "equal items can be foreseen among strings only");
+}
+
+/* Shapes that turned out impossible leave their jnode's range. True: a jnode lost all it had. */
+static bool drop_impossible_shapes(grammar_builder *b, int32_t jnodes) {
+    bool lost = false;
+    for (int32_t i = jnodes; i < b->n_jnodes; i++) {
+        jnode *j = &b->jnodes[i];
+        uint32_t n = 0;
+        for (uint32_t k = 0; k < j->n_arr; k++) {
+            arr_shape t = b->arrs[j->arr + k];
+            if (t.height == UINT16_MAX) continue;
+            b->arrs[j->arr + k] = b->arrs[j->arr + n];
+            b->arrs[j->arr + n++] = t;
+        }
+        j->n_arr = n;
+        n = 0;
+        for (uint32_t k = 0; k < j->n_obj; k++) {
+            obj_shape t = b->objs[j->obj + k];
+            if (t.height == UINT16_MAX) continue;
+            b->objs[j->obj + k] = b->objs[j->obj + n];
+            b->objs[j->obj + n++] = t;
+        }
+        j->n_obj = n;
+        bool any = j->lits || j->n_str || j->n_num || j->n_arr || j->n_obj;
+        lost |= !any && j->height != UINT16_MAX;
+    }
+    return lost;
+}
+
+static bool finish(schema_ctx *c, int32_t jnodes, int32_t arrs, int32_t objs) {
+    grammar_builder *b = c->b;
+    do {
+        for (int32_t i = jnodes; i < b->n_jnodes; i++) b->jnodes[i].height = UINT16_MAX;
+        settle_heights(b, jnodes);
+        for (int32_t i = arrs; i < b->n_arrs; i++)
+            if (!finish_list(c, &b->arrs[i])) return false;
+        for (int32_t i = objs; i < b->n_objs; i++)
+            if (!finish_map(c, &b->objs[i])) return false;
+        for (int32_t i = arrs; i < b->n_arrs; i++) {
+            uint32_t h = list_height(b, &b->arrs[i]);
+            b->arrs[i].height = (uint16_t)(h > UINT16_MAX ? UINT16_MAX : h);
+        }
+        for (int32_t i = objs; i < b->n_objs; i++) {
+            uint32_t h = map_height(b, &b->objs[i]);
+            if (map_is_short(b, &b->objs[i]) || h > UINT16_MAX) h = UINT16_MAX;
+            b->objs[i].height = (uint16_t)h;
+        }
+    } while (drop_impossible_shapes(b, jnodes));
+    return true;
+}
+
+int32_t schema_emit(schema_ctx *c, sx root) {
+    grammar_builder *b = c->b;
+    int32_t jnodes = b->n_jnodes, arrs = b->n_arrs, objs = b->n_objs;
+    int32_t result = jnode_of(c, root);
+    for (int32_t i = 0; i < c->n_work && !schema_failed(c); i++) {
+        sx a = c->work[i];
+        typed *t = schema_lower(c, a);
+        if (!t) break;
+        jnode j = {.lits = t->lits, .height = UINT16_MAX};
+        if (!emit_texts(c, t, &j) || !emit_numbers(c, t, &j) || !emit_lists(c, t, &j) ||
+            !emit_maps(c, t, &j))
+            break;
+        b->jnodes[c->nodes[a].jnode] = j;
+        builder_mix(b, (uint64_t)c->nodes[a].jnode << 8 | j.lits);
+    }
+    if (schema_failed(c) || result < 0 || !finish(c, jnodes, arrs, objs)) return -1;
+    if (b->jnodes[result].height == UINT16_MAX)
+        builder_fail(b, c->o.code ? c->o.code : ERR_INVALID_VALUE, c->o.param,
+                     "Invalid schema: no value can ever satisfy it.");
+    return schema_failed(c) ? -1 : result;
+}

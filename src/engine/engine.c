@@ -91,8 +91,16 @@ engine_job *engine_submit(engine *e, const engine_request *r, error *err) {
     }
     kv_seq *seq = kv_seq_new(e->kv, window, err);
     if (!seq) return refuse(e, NULL);
+    const grammar *g = r->sampling.grammar;
+    matcher *m = NULL;
+    if (g && !(m = constrain_start(&e->constrain, e->tok, g, err))) return refuse(e, seq);
     engine_job *j = job_new(r, seq, window, (uint32_t)e->config.n_events, d, err);
-    if (!j) return refuse(e, seq);
+    if (!j) {
+        matcher_free(m);
+        return refuse(e, seq);
+    }
+    j->matcher = m;
+    j->request.sampling.grammar = NULL; /* the matcher holds it */
     add(&e->counters.n_jobs, 1);
     j->next = atomic_load(&d->inbox);
     while (!atomic_compare_exchange_weak(&d->inbox, &j->next, j)) {
@@ -293,6 +301,7 @@ static void admit(engine *e) {
         e->running[e->n_running] = j;
         j->slot = e->free_slots[e->n_running++];
         sampler_start(e->samplers[j->slot], &j->request.sampling);
+        sampler_constrain(e->samplers[j->slot], j->matcher);
         sampler_note_prompt(e->samplers[j->slot], j->ids, j->request.n_prompt);
         sampler_note_generated(e->samplers[j->slot], j->ids + j->request.n_prompt,
                                (size_t)j->n_generated);
@@ -415,13 +424,38 @@ static void publish(engine *e, draw *d, int64_t now) {
     add(&e->counters.n_generated_tokens, 1);
 }
 
+/* What the grammar leaves no choice about is said at once, and run with the next drawn token's row.
+ * Not where log-probabilities were asked for: they are the model's to give. */
+static void say_forced(engine *e, engine_job *j, int64_t now) {
+    const engine_request *r = &j->request;
+    if (!j->matcher || r->sampling.n_top >= 0 || is_stop(e, r, j->last_id)) return;
+    int64_t room = (int64_t)ring_room(&j->ring), left = j->n_kept - j->n_generated;
+    if (left < room) room = left;
+    if (r->max_tokens >= 0 && r->max_tokens - j->n_generated < room)
+        room = r->max_tokens - j->n_generated;
+    if (room > CONSTRAIN_MAX_FORCED) room = CONSTRAIN_MAX_FORCED;
+    int32_t ids[CONSTRAIN_MAX_FORCED];
+    size_t n = room > 0 ? matcher_forced(j->matcher, ids, (size_t)room) : 0;
+    for (size_t i = 0; i < n && !is_stop(e, r, j->last_id); i++) {
+        if (ids[i] >= e->info->n_vocab || !matcher_accept(j->matcher, ids[i])) return;
+        sampler_note_generated(e->samplers[j->slot], &ids[i], 1);
+        draw d = {.job = j,
+                  .index = (int64_t)r->n_prompt + j->n_generated,
+                  .out = {.id = ids[i], .logprob = 0}};
+        publish(e, &d, now);
+        add(&e->counters.n_forced_tokens, 1);
+    }
+}
+
 /* A job's end as far as its own text says; false: it goes on. */
 static bool is_done(const engine *e, const engine_job *j, engine_finish *how) {
     const engine_request *r = &j->request;
     if (j->n_done < (int64_t)r->n_prompt) return false;
     *how = ENGINE_STOP;
     if (j->n_generated > 0 && is_stop(e, r, j->last_id)) return true;
+    if (j->n_generated > 0 && j->matcher && matcher_is_done(j->matcher)) return true;
     *how = ENGINE_LENGTH;
+    if (j->matcher && matcher_failed(j->matcher)) return true;
     return r->max_tokens >= 0 && j->n_generated >= r->max_tokens;
 }
 
@@ -467,7 +501,11 @@ static void step(engine *e) {
     int64_t now = clock_ns();
     measure(e, n, now - begin);
     count_blocks(e);
-    for (int i = 0; i < n_draws; i++) publish(e, &e->draws[i], now);
+    for (int i = 0; i < n_draws; i++) {
+        publish(e, &e->draws[i], now);
+        if (e->draws[i].index >= (int64_t)e->draws[i].job->request.n_prompt)
+            say_forced(e, e->draws[i].job, now);
+    }
     for (int s = 0; s < n; s++) {
         engine_finish how;
         if (!is_done(e, e->step_jobs[s], &how)) {

@@ -140,7 +140,8 @@ typedef struct engine_request {
 } engine_request;
 
 typedef enum engine_finish {
-    ENGINE_STOP,   /* an end token or stop id (it is the last ENGINE_TOKEN event) */
+    ENGINE_STOP,   /* an end token or stop id (it is the last ENGINE_TOKEN event), or nothing can follow
+                      under the grammar */
     ENGINE_LENGTH, /* max_tokens */
     ENGINE_CANCELLED,
     ENGINE_FAILED, /* see error */

@@ -6,6 +6,7 @@
 #include <pthread.h>
 
 #include "base/arena.h"
+#include "engine/constrain.h"
 #include "engine/job.h"
 #include "engine/sched.h"
 
@@ -23,7 +24,7 @@ typedef struct draw {
 typedef struct counters {
     atomic_llong n_running, n_waiting, kv_blocks_used, kv_blocks_cached;
     atomic_ullong n_jobs, n_cancelled, n_rejected, n_failed;
-    atomic_ullong n_prompt_tokens, n_cached_tokens, n_generated_tokens;
+    atomic_ullong n_prompt_tokens, n_cached_tokens, n_generated_tokens, n_forced_tokens;
     atomic_ullong n_steps, step_ns_total, prefill_ns_total, decode_ns_total, n_stopped_steps,
         n_parked, n_rerun_tokens;
 } counters;
@@ -44,6 +45,7 @@ struct engine {
     kv_window window;
     model_limits limits;
     door *door;
+    constrain constrain;
     pthread_t thread;
     bool has_thread;
     counters counters;

@@ -69,6 +69,7 @@ engine_job *job_new(const engine_request *r, kv_seq *seq, kv_window window, uint
 void job_unref(engine_job *j) {
     if (atomic_fetch_sub(&j->n_refs, 1) != 1) return;
     door_unref(j->door);
+    matcher_free(j->matcher);
     free(j);
 }
 

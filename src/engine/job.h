@@ -42,6 +42,7 @@ struct engine_job {
     engine_request request;
     kv_window window;
     kv_seq *seq; /* the engine's until the end */
+    matcher *matcher; /* NULL: the answer is free */
 
     /* Progress: the engine thread's. */
     int slot;       /* which sampler; −1 while waiting or parked */

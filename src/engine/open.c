@@ -70,6 +70,7 @@ void engine_close(engine *e) {
     model_ctx_free(e->ctx);
     kv_free(e->kv);
     model_free(e->model);
+    constrain_deinit(&e->constrain);
     tok_unref(e->tok);
     pool_free(e->pool);
     arena_deinit(&e->meta_text);
@@ -80,6 +81,7 @@ void engine_close(engine *e) {
 engine *engine_new(error *err) {
     engine *e = calloc(1, sizeof *e);
     if (!e) error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for an engine.");
+    if (e) constrain_init(&e->constrain);
     return e;
 }
 

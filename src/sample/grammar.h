@@ -139,6 +139,7 @@ void matcher_copy(matcher *dst, const matcher *src);
  * the next call. Ids that end generation (tok_is_end) are allowed where the text may end, whether
  * or not the grammar names them. */
 const uint64_t *matcher_mask(matcher *m);
+int32_t matcher_n_vocab(const matcher *m);
 bool matcher_allows(matcher *m, int32_t id);
 /* Walks on. False (and nothing changes) when the token is not allowed. An end token where the text
  * may end finishes the matcher. */

@@ -135,6 +135,10 @@ void matcher_copy(matcher *dst, const matcher *src) {
     dst->s.birth = src->s.birth;
 }
 
+int32_t matcher_n_vocab(const matcher *m) {
+    return m->v ? m->v->n_vocab : 0;
+}
+
 bool matcher_can_end(const matcher *m) {
     return m->can_end;
 }

@@ -29,6 +29,7 @@ struct sampler {
     dist_cand *cands;  /* [n_vocab] */
     float *block_max;  /* [dist_n_blocks] */
     double *block_sum; /* [dist_n_blocks] */
+    matcher *matcher;  /* NULL: anything may be said */
 };
 
 sample_params sample_defaults(void) {
@@ -179,12 +180,17 @@ void sampler_start(sampler *s, const sample_params *p) {
     for (int32_t i = 0; i < s->n_touched; i++) s->tallies[s->touched[i]] = (tally){0};
     s->n_touched = s->window_at = s->window_len = 0;
     s->p = *p;
+    s->matcher = NULL;
     s->has_forced = false;
     for (int32_t i = 0; i < p->n_bias; i++) {
         s->bias[i] = p->bias[i];
         s->has_forced |= p->bias[i].bias >= 100;
     }
     s->p.bias = s->bias;
+}
+
+void sampler_constrain(sampler *s, matcher *m) {
+    s->matcher = m;
 }
 
 /* ── History ── */
@@ -316,6 +322,32 @@ static void apply_penalties(sampler *s, float *logits) {
     s->n_touched = n;
 }
 
+static void apply_mask(const sampler *s, float *logits) {
+    const uint64_t *mask = matcher_mask(s->matcher);
+    int32_t n = matcher_n_vocab(s->matcher);
+    if (n > s->n_vocab) n = s->n_vocab;
+    for (int32_t i = 0; i < n; i += 64) {
+        uint64_t w = mask[i >> 6];
+        int32_t len = n - i < 64 ? n - i : 64;
+        if (w == UINT64_MAX) continue;
+        for (int32_t k = 0; k < len; k++)
+            if (!(w >> k & 1)) logits[i + k] = -INFINITY;
+    }
+    for (int32_t i = n; i < s->n_vocab; i++) logits[i] = -INFINITY;
+}
+
+/* Where the model or a bias ruled out all that the grammar allows. */
+static int32_t first_allowed(const sampler *s) {
+    const uint64_t *mask = matcher_mask(s->matcher);
+    int32_t n = matcher_n_vocab(s->matcher);
+    for (int32_t i = 0; i < n && i < s->n_vocab; i += 64)
+        if (mask[i >> 6]) {
+            int32_t id = i + __builtin_ctzll(mask[i >> 6]);
+            return id < s->n_vocab ? id : 0;
+        }
+    return 0;
+}
+
 /* Draws from `logits`, whose maximum (finite) and block maxima are known. */
 static int32_t draw(sampler *s, const float *logits, float max, uint64_t step) {
     const sample_params *p = &s->p;
@@ -344,16 +376,23 @@ void sampler_next(sampler *s, float *logits, uint64_t step, sample_result *out) 
     float max = dist_max(logits, s->n_vocab, s->block_max);
     if (max > -INFINITY) {
         double log_total = 0;
-        bool adjusts = s->p.n_bias > 0 || s->n_touched > 0, reports = s->p.n_top >= 0;
+        bool adjusts = s->p.n_bias > 0 || s->n_touched > 0 || s->matcher, reports = s->p.n_top >= 0;
         if (reports) log_total = describe(logits, s->n_vocab, max, s->p.n_top, out);
         if (adjusts) {
             if (reports) save_raw(s, logits);
             apply_bias(s, logits);
+            if (s->matcher) apply_mask(s, logits);
             apply_penalties(s, logits);
             max = dist_max(logits, s->n_vocab, s->block_max);
         }
-        if (max > -INFINITY) out->id = draw(s, logits, max, step);
+        if (max > -INFINITY)
+            out->id = draw(s, logits, max, step);
+        else if (s->matcher)
+            out->id = first_allowed(s);
         if (reports) out->logprob = finite_logprob(get_raw(s, logits, out->id) - log_total);
+    } else if (s->matcher) {
+        out->id = first_allowed(s);
     }
+    if (s->matcher) matcher_accept(s->matcher, out->id);
     note_generated(s, out->id);
 }

@@ -5,6 +5,7 @@
  *   1. logits that are NaN or infinite become −inf: such a token is never chosen
  *   2. log-probabilities, if asked for: of the model's own distribution
  *   3. logit_bias: ≤ −100 bans, ≥ +100 leaves only ids that have it, else added
+ *      … and what the grammar does not allow here becomes −inf, if there is one
  *   4. repetition penalty over the last repetition_window tokens (prompt and answer)
  *   5. presence and frequency penalties over the generated tokens
  *   6. temperature 0: the largest logit, ties to the lower id; no softmax. Done.
@@ -14,7 +15,8 @@
  *      prefix of the ranking, and top_p and min_p keep at least min_tokens_to_keep.
  *   8. weights exp((logit − max)/temperature) of the survivors, and the token whose
  *      interval, in order of id, holds uniform(seed, step) × their sum
- * If nothing may be chosen (every logit left was NaN or infinite) the token is id 0.
+ * If nothing may be chosen (every logit left was NaN or infinite) the token is id 0, under a grammar
+ * the lowest id it allows: a ban does not make an answer ill-formed.
  *
  * Time: O(n_vocab) per step; filters select, they do not sort.
  * Threads: a sampler belongs to its sequence's owner. sampler_start, sampler_note_prompt
@@ -25,6 +27,7 @@
 
 #include "base/error.h"
 #include "base/str.h"
+#include "sample/grammar.h"
 
 enum {
     SAMPLE_MAX_TOP = 20, /* top_logprobs */
@@ -52,6 +55,9 @@ typedef struct sample_params {
     int32_t n_bias;
     uint64_t seed; /* 63 bits used by the doors */
     int32_t n_top; /* −1: no logprobs; 0 … SAMPLE_MAX_TOP */
+    /* What may be said; NULL: anything. Borrowed until engine_submit returns, which makes a matcher of
+     * it; the sampler itself looks at sampler_constrain only. */
+    const grammar *grammar;
 } sample_params;
 
 sample_params sample_defaults(void);
@@ -79,6 +85,8 @@ void sampler_free(sampler *s);
 void sampler_hold(sampler *s);
 /* Forgets history and parameters and takes new ones, which passed sample_check. */
 void sampler_start(sampler *s, const sample_params *p);
+/* After sampler_start: the matcher that says what may come, walked on by every draw; borrowed, NULL: none. */
+void sampler_constrain(sampler *s, matcher *m);
 /* Tokens the penalties look at: prompt tokens once at the start, then each generated one. */
 void sampler_note_prompt(sampler *s, const int32_t *ids, size_t n);
 /* Tokens generated before, when a sequence goes on in another sampler: as if sampler_next had drawn

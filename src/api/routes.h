@@ -39,6 +39,7 @@ route_fn route_chat_completions;                  /* chat_completions.c */
 route_fn route_completions;                       /* completions.c */
 route_fn route_anthropic_messages, route_anthropic_count;    /* anthropic.c */
 route_fn route_speech, route_voices;                         /* speech.c */
+route_fn route_tokenize, route_detokenize, route_props; /* tokens.c */
 route_fn route_models, route_model;               /* models.c */
 route_fn route_health, route_metrics, route_root; /* status.c */
 

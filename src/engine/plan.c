@@ -211,6 +211,12 @@ bool engine_refuse_unless_fits(const engine_plan *p, error *err) {
     if (p->fits) return true;
     const double gib = 1 << 30;
     char advice[160] = "No window is small enough: this model needs more memory";
+    if (!p->largest_rows && p->load != MODEL_LOAD_MMAP)
+        snprintf(
+            advice, sizeof advice,
+            "No window is small enough; --load mmap, which computes from the file in place, takes "
+            "up to %.2f GiB less",
+            (double)p->weights / gib);
     if (p->largest_rows)
         snprintf(advice, sizeof advice, "The largest window that fits is --max-kv-size %lld",
                  (long long)p->largest_rows);

@@ -48,6 +48,7 @@ bool term_is_rich(FILE *f); /* a terminal that takes colours (NO_COLOR respected
 void term_dim(FILE *f, bool on);
 bool term_progress(void *ctx, uint64_t done,
                    uint64_t total); /* model_options.progress; ctx: const char *what */
+bool term_not_interrupted(void *ctx, uint64_t done, uint64_t total); /* the same, silent */
 void term_progress_end(void);
 /* "3.1 GB" */
 typedef struct term_size {

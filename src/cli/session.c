@@ -89,10 +89,8 @@ engine_config session_engine_config(const config *c, error *err) {
     e.max_chunk = (int32_t)c->chunk;
     e.f32_acts = c->f32_acts;
     e.no_repack = c->mmap_rows;
-    if (!c->quiet) {
-        e.progress = term_progress;
-        e.progress_ctx = (void *)(uintptr_t) "loading";
-    }
+    e.progress = c->quiet ? term_not_interrupted : term_progress;
+    e.progress_ctx = (void *)(uintptr_t) "loading";
     return e;
 }
 

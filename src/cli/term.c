@@ -46,6 +46,13 @@ bool term_progress(void *ctx, uint64_t done, uint64_t total) {
     return true;
 }
 
+bool term_not_interrupted(void *ctx, uint64_t done, uint64_t total) {
+    (void)ctx;
+    (void)done;
+    (void)total;
+    return !term_interrupts();
+}
+
 void term_progress_end(void) {
     if (progress_shown) fputs("\r\x1b[K", stderr);
     progress_shown = false;

@@ -134,6 +134,8 @@ static bool load_file(engine *e, const file *f, model_options o, error *err) {
      * nothing stays. */
     if (o.load == MODEL_LOAD_DIRECT && !was_cached) file_drop_cache(f);
     if (ok) e->info = model_get_info(e->model);
+    if (ok && e->config.lock && o.load == MODEL_LOAD_MMAP && !file_lock_pages(f))
+        return engine_cannot_lock(&e->plan, err);
     return ok;
 }
 

@@ -231,7 +231,7 @@ bool engine_refuse_unless_fits(const engine_plan *p, error *err) {
 
 /* ── Taking it ── */
 
-static bool cannot_lock(const engine_plan *p, error *err) {
+bool engine_cannot_lock(const engine_plan *p, error *err) {
     const double mib = 1 << 20;
     uint64_t want = p->weights + p->mapped + p->kv + p->scratch;
     return error_set(
@@ -243,7 +243,8 @@ static bool cannot_lock(const engine_plan *p, error *err) {
 }
 
 bool engine_may_lock(const engine_plan *p, error *err) {
-    return p->weights + p->mapped + p->kv + p->scratch <= os_lock_limit() || cannot_lock(p, err);
+    return p->weights + p->mapped + p->kv + p->scratch <= os_lock_limit() ||
+           engine_cannot_lock(p, err);
 }
 
 bool engine_hold(engine *e, error *err) {
@@ -251,5 +252,5 @@ bool engine_hold(engine *e, error *err) {
     for (int i = 0; i < e->config.n_parallel; i++) sampler_hold(e->samplers[i]);
     if (e->plan.is_asked || lock) ok = kv_hold(e->kv, lock) && ok;
     if (lock) ok = model_lock(e->model) && ok;
-    return ok || cannot_lock(&e->plan, err);
+    return ok || engine_cannot_lock(&e->plan, err);
 }

@@ -106,6 +106,8 @@ double file_get_residency(const file *f);
 /* Lets go of the mapping's pages: they are not counted as this process' memory any more, and come back
  * when touched. Views stay valid. */
 void file_drop_pages(const file *f);
+/* Reads all of it in and keeps it in physical memory. False: errno says why. */
+bool file_lock_pages(const file *f);
 /* Asks the system to forget the file's pages in the page cache. Others may still hold them. */
 void file_drop_cache(const file *f);
 

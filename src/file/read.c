@@ -48,6 +48,12 @@ void file_drop_pages(const file *f) {
     }
 }
 
+bool file_lock_pages(const file *f) {
+    bool ok = true;
+    for (int i = 0; i < f->n_parts && ok; i++) ok = mlock(f->parts[i].bytes, f->parts[i].len) == 0;
+    return ok;
+}
+
 void file_drop_cache(const file *f) {
     if (!f->mapped) return;
     file_drop_pages(f); /* mapped pages would stay */

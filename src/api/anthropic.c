@@ -778,6 +778,8 @@ static void make_turn(void *ctx, size_t i, turn_request *q) {
     q->chat = &k->in;
     q->sampling = k->p.gen.sampling;
     q->max_tokens = k->p.gen.max_tokens;
+    q->context = k->p.gen.context;
+    q->max_kv_size = k->p.gen.max_kv_size;
     q->stops = k->p.gen.stops;
     q->n_stops = k->p.gen.n_stops;
 }

@@ -188,7 +188,12 @@ bool engine_settle(engine_config *c, const model_info *info, const engine_needs 
         c->max_context_tokens = info->n_ctx_train > 0 ? info->n_ctx_train : DEFAULT_CONTEXT;
     int64_t least = c->pinned + KV_BLOCK,
             rows = c->max_kv_size ? c->max_kv_size : c->max_context_tokens;
-    if (c->max_kv_size && !check_range("max_kv_size", rows, least, INT64_MAX, err)) return false;
+    if (c->max_kv_size && rows < least)
+        return error_set(
+            err, ERR_INT_BELOW_MIN, "max_kv_size",
+            "Invalid 'max_kv_size': a window of %lld rows is too small. %lld rows are pinned and the cache works in blocks "
+            "of %d: raise it to %lld at least.",
+            (long long)rows, (long long)c->pinned, KV_BLOCK, (long long)least);
     if (rows < least) rows = least;
     if (!plan_rows(c, info, rows, p, err)) return false;
     /* Nobody asked for this size: rather a shorter context, which is said, than no start. A tenth stays

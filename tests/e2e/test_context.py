@@ -94,7 +94,26 @@ def a_configured_limit_drops_turns_and_holds_for_ever():
         refused(post(s, CHAT, ask(messages, truncation="disabled")), "context_length_exceeded", "messages", "at most 360 fit")
         refused(post(s, CHAT, ask([user("a little more of the same " * 400)])), "context_length_exceeded", "messages",
                 "last turn", "margin of 40")
+        # the same through Anthropic's door
+        status, headers, body = post(s, "/v1/messages", {"model": "default", "max_tokens": 3, "messages": long_talk(20)[1:]})
+        assert status == 200 and int(headers["x-oriel-dropped-turns"]) > 3 and body["usage"]["input_tokens"] <= 360, body
     assert b"cut to" in s.stderr  # and the log says it
+
+
+@test
+def what_was_computed_before_is_not_computed_again():
+    n_turns = 60 if not SANITIZED else 12
+    with Server("--max-context-tokens", 500, "--parallel", 1) as s:
+        messages, prompt, computed = [{"role": "system", "content": "Answer briefly."}], 0, 0
+        for i in range(n_turns):
+            messages.append(user(f"Tell me what is the capital of France, this is time {i}."))
+            u = s.post(CHAT, ask(messages, max_tokens=1))["usage"]
+            prompt += u["prompt_tokens"]
+            computed += u["prompt_tokens"] - u["prompt_tokens_details"]["cached_tokens"]
+            messages.append(assistant("Paris, as before, and it is a beautiful city by a river."))
+        whole = u["prompt_tokens"] + u["prompt_tokens_details"].get("dropped_tokens", 0)
+        print(f"# {n_turns} turns of {whole} tokens in all: prompts {prompt}, computed {computed}")
+        assert computed < prompt / 2 and computed < 5 * whole, (prompt, computed, whole)
 
 
 @test

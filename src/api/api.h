@@ -40,6 +40,8 @@ typedef struct api_options {
     bool performance_mode;
     int64_t context_margin;
     int truncation; /* 1 auto, 0 disabled, −1: oldest turns are dropped where max_context_tokens is set */
+    const char *data_dir;  /* what is stored lies below it; NULL = nothing is */
+    int64_t store_seconds; /* stored answers expire after; 0 = never */
 } api_options;
 
 api_options api_defaults(void);

@@ -42,5 +42,22 @@ route_fn route_speech, route_voices;                         /* speech.c */
 route_fn route_tokenize, route_detokenize, route_props; /* tokens.c */
 route_fn route_models, route_model;               /* models.c */
 route_fn route_health, route_metrics, route_root; /* status.c */
+route_fn route_chat_completions; /* chat_completions.c */
+route_fn route_completions;      /* completions.c */
+route_fn route_anthropic_messages, route_anthropic_count; /* anthropic.c */
+route_fn route_speech, route_voices; /* speech.c */
+route_fn route_response_create, route_response_get, route_response_delete, route_response_cancel,
+    route_response_input_items, route_response_input_tokens,
+    route_response_compact; /* responses.c */
+route_fn route_conversation_create, route_conversation_get, route_conversation_update,
+    route_conversation_delete, route_conversation_items_create, route_conversation_items_list,
+    route_conversation_item_get, route_conversation_item_delete; /* conversations.c */
+route_fn route_file_create, route_file_list, route_file_get, route_file_delete,
+    route_file_content; /* files.c */
+route_fn route_upload_create, route_upload_part, route_upload_complete,
+    route_upload_cancel;                                                            /* uploads.c */
+route_fn route_batch_create, route_batch_list, route_batch_get, route_batch_cancel; /* batches.c */
+route_fn route_models, route_model;                                                 /* models.c */
+route_fn route_health, route_metrics, route_root;                                   /* status.c */
 
 #endif

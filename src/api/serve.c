@@ -2,6 +2,9 @@
  * every route shares. */
 #include "api/serve.h"
 
+#include "api/store.h"
+#include "api/worker.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
@@ -181,19 +184,36 @@ api *api_open(chat *c, const api_options *o, error *err) {
     h = hash_combine(h, hash_str(str_from(o->model_id)));
     snprintf(a->fingerprint, sizeof a->fingerprint, "fp_%012llx",
              (unsigned long long)(h & 0xFFFFFFFFFFFFull));
+    if (o->data_dir) {
+        if (!(a->store = store_open(o->data_dir, err))) {
+            free(a);
+            return NULL;
+        }
+        memcpy(a->secret, store_get_secret(a->store), sizeof a->secret);
+    } else
+        os_random(a->secret, sizeof a->secret);
+    if (!(a->worker = worker_open(a, err))) {
+        api_close(a);
+        return NULL;
+    }
     http_app app = {.ctx = a, .admit = admit, .handle = handle, .render_error = render_error};
     http_options h_o = {.host = o->host, .port = o->port, .n_threads = o->n_threads};
     a->http = http_open(&h_o, &app, err);
     if (!a->http) {
-        free(a);
+        api_close(a);
         return NULL;
     }
+    worker_start(a->worker);
     return a;
 }
 
+/* The worker's requests run the handlers too, so it stops first; what it still holds goes last. */
 void api_close(api *a) {
     if (!a) return;
+    worker_stop(a->worker);
     http_close(a->http);
+    worker_close(a->worker);
+    store_close(a->store);
     free(a);
 }
 
@@ -285,11 +305,8 @@ static void put_token(json_out *j, str piece, float logprob) {
     json_end_arr(j);
 }
 
-void api_put_logprobs(json_out *j, const api *a, const choice *c, size_t from, size_t to) {
+void api_put_token_logprobs(json_out *j, const api *a, const choice *c, size_t from, size_t to) {
     tok *t = engine_get_tok(a->engine);
-    json_obj(j);
-    json_key(j, "content");
-    json_arr(j);
     for (size_t i = from; i < to; i++) {
         const choice_token *k = &c->tokens[i];
         json_obj(j);
@@ -304,6 +321,13 @@ void api_put_logprobs(json_out *j, const api *a, const choice *c, size_t from, s
         json_end_arr(j);
         json_end_obj(j);
     }
+}
+
+void api_put_logprobs(json_out *j, const api *a, const choice *c, size_t from, size_t to) {
+    json_obj(j);
+    json_key(j, "content");
+    json_arr(j);
+    api_put_token_logprobs(j, a, c, from, to);
     json_end_arr(j);
     json_kv_null(j, "refusal");
     json_end_obj(j);

@@ -12,6 +12,9 @@ struct api {
     engine *engine;
     api_options o;
     http_server *http;
+    struct store *store; /* NULL: nothing is kept */
+    unsigned char secret[32];
+    struct worker *worker;
     char fingerprint[24];
     char bound_host[256];
 };
@@ -291,6 +294,8 @@ void choice_drop_tokens(choice *c);
 
 /* "token", "bytes", "logprob", "top_logprobs" objects of tokens [from, to) as chat's logprobs. */
 void api_put_logprobs(json_out *j, const api *a, const choice *c, size_t from, size_t to);
+/* The objects alone, into an array that is open. */
+void api_put_token_logprobs(json_out *j, const api *a, const choice *c, size_t from, size_t to);
 const char *api_finish_name(turn_finish f);
 /* "data: " + JSON + blank line around what the caller writes in between. */
 void sse_begin(buf *out);

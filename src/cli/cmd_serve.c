@@ -96,6 +96,12 @@ int cmd_serve(int argc, char **argv) {
     o.performance_mode = c.performance_mode;
     o.context_margin = c.max_context_tokens_margin;
     if (c.truncation) o.truncation = strcmp(c.truncation, "auto") == 0;
+    if (!c.no_store && !(o.data_dir = config_find_data_dir(&c))) {
+        error_set(&err, ERR_USAGE, "data-dir",
+                  "There is no home directory to keep state in: use --data-dir or --no-store.");
+        goto done;
+    }
+    o.store_seconds = c.store_days * 86400;
     if (!(a = api_open(s.chat, &o, &err))) goto done;
     if (!c.quiet) print_banner(&s, a, &c, n_keys);
     while (!term_interrupts()) nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);

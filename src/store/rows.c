@@ -123,6 +123,19 @@ bool store_get(store_tx *tx, const char *kind, str id, arena *mem, store_row *ou
     return ok;
 }
 
+bool store_has(store_tx *tx, const char *kind, str id) {
+    sqlite3_stmt *q = store_statement(
+        tx, "SELECT 1 FROM object WHERE id = ?1 AND kind = ?2 AND (expires = 0 OR expires > ?3)",
+        NULL);
+    if (!q) return false;
+    bind_str(q, 1, id);
+    bind_str(q, 2, str_from(kind));
+    sqlite3_bind_int64(q, 3, time(NULL));
+    bool has = sqlite3_step(q) == SQLITE_ROW;
+    sqlite3_reset(q);
+    return has;
+}
+
 bool store_each(store_tx *tx, const store_query *query, bool (*each)(void *, const store_row *),
                 void *ctx, error *err) {
     int64_t from = query->descending ? INT64_MAX : INT64_MIN;

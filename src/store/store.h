@@ -66,6 +66,8 @@ void store_end_read(store_tx *tx);
  * any. */
 bool store_get(store_tx *tx, const char *kind, str id, arena *mem, store_row *out, error *err);
 
+bool store_has(store_tx *tx, const char *kind, str id);
+
 typedef struct store_query {
     const char *kind;
     str parent, tag; /* tag: only rows with it; NULL ptr = all */

@@ -1,6 +1,6 @@
 """What the end-to-end tests share: the program, a running server, a small HTTP
 client that sees raw bytes, and TAP output. Not a test itself."""
-import http.client, json, os, re, select, signal, socket, subprocess, sys, time, traceback
+import http.client, json, os, re, select, shutil, signal, socket, subprocess, sys, tempfile, time, traceback
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("ORIEL_BUILD", os.path.join(ROOT, "build/release"))
@@ -79,6 +79,9 @@ class Server:
     def __init__(self, *args, **more):
         self.args = [str(a) for a in args]
         self.env = env(**more)
+        self.own_data = None if "--data-dir" in self.args or "--no-store" in self.args else tempfile.mkdtemp(prefix="oriel-data-")
+        if self.own_data:
+            self.args += ["--data-dir", self.own_data]
 
     def __enter__(self):
         self.p = subprocess.Popen([ORIEL, "serve", "--port", "0", *self.args], stdout=subprocess.PIPE,
@@ -104,6 +107,8 @@ class Server:
         except subprocess.TimeoutExpired:
             self.p.kill()
             raise AssertionError("the server did not stop within 60 s of SIGINT")
+        if self.own_data:
+            shutil.rmtree(self.own_data, ignore_errors=True)
         if not exc[0]:
             if self.p.returncode != 0 or b"Sanitizer" in self.stderr:
                 raise AssertionError(f"the server ended with {self.p.returncode}: {self.stderr.decode(errors='replace')[-4000:]}")

@@ -1,0 +1,378 @@
+/* The routes of /v1/responses. */
+#include "api/responses.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <zstd.h>
+
+enum { MAX_LIST = 100, MAX_LOG = 1 << 30 };
+
+static void drop_run(void *k) {
+    run_free(k);
+}
+
+/* ── create ── */
+
+static void say_queued(api *a, http_req *r, void *ctx) {
+    (void)a;
+    buf body = {0};
+    run_render(ctx, &body);
+    http_reply(r, 200, "application/json", &body);
+}
+
+static void say_queued_stream(api *a, http_req *r, void *ctx) {
+    (void)a;
+    run_reply_stream(ctx, r);
+}
+
+void route_response_create(api *a, http_req *r, str arg) {
+    (void)arg;
+    error err = {0};
+    json_t *body = api_parse_body(r, &err);
+    run *k = body ? run_decode(a, body, NULL, &err) : NULL;
+    if (!k || !run_start(k, &err)) {
+        run_free(k);
+        http_reply_error(r, &err);
+        return;
+    }
+    bool stream = run_is_stream(k), background = run_is_background(k);
+    /* Tied in any case: a background run only so that it outlives the reply. */
+    if (!run_read(k, r, !background, 0)) {
+        error_set(&err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
+        http_reply_error(r, &err);
+    } else if (background)
+        api_write(a, r, run_save_queued, k, stream ? say_queued_stream : say_queued);
+    else if (stream)
+        run_reply_stream(k, r);
+    else
+        run_reply_whole(k, r);
+}
+
+/* ── retrieve ── */
+
+/* Where a client wants to go on: the number of the first event it has not seen. */
+static bool parse_start(http_req *r, size_t *from, error *err) {
+    const char *after = http_query(r, "starting_after");
+    if (!after || !*after) after = http_header(r, "Last-Event-ID");
+    *from = 0;
+    if (!after || !*after) return true;
+    char *end;
+    long long n = strtoll(after, &end, 10);
+    if (*end || n < 0)
+        return error_set(err, ERR_INVALID_TYPE, "starting_after",
+                         "Invalid type for 'starting_after': expected an integer >= 0.");
+    *from = (size_t)n + 1;
+    return true;
+}
+
+typedef struct replay {
+    buf log;
+    size_t at;
+} replay;
+
+static void end_replay(void *ctx) {
+    buf_deinit(&((replay *)ctx)->log);
+}
+
+static http_pull_result pull_replay(http_req *r, void *ctx, buf *out) {
+    (void)r;
+    replay *p = ctx;
+    size_t n = p->log.len - p->at;
+    if (n > 16 * 1024) n = 16 * 1024;
+    buf_append(out, p->log.ptr + p->at, n);
+    p->at += n;
+    return p->at == p->log.len ? HTTP_DONE : HTTP_MORE;
+}
+
+static void reply_replay(http_req *r, const store_row *row, size_t from, error *err) {
+    replay *p = arena_alloc(http_arena(r), sizeof *p);
+    unsigned long long size = ZSTD_getFrameContentSize(row->blob.ptr, row->blob.len);
+    if (row->blob.len == 0) {
+        error_set(err, ERR_INVALID_VALUE, "stream",
+                  "This response was not created with 'stream' or 'background': it has no events.");
+        return;
+    }
+    char *to = NULL;
+    if (p && size <= MAX_LOG) {
+        http_own(r, p, end_replay);
+        to = buf_reserve(&p->log, size);
+    }
+    if (!to || ZSTD_decompress(to, size, row->blob.ptr, row->blob.len) != size) {
+        error_set(err, ERR_IO, NULL, "The events of this response cannot be read.");
+        return;
+    }
+    p->log.len = size;
+    for (; from; from--) {
+        ptrdiff_t end = str_find(buf_str(&p->log), STR("\n\n"), p->at);
+        p->at = end < 0 ? p->log.len : (size_t)end + 2;
+    }
+    http_reply_stream(r, "text/event-stream", pull_replay, p);
+}
+
+void route_response_get(api *a, http_req *r, str arg) {
+    error err = {0};
+    size_t from;
+    const char *stream = http_query(r, "stream");
+    bool wants_stream = stream && (strcmp(stream, "true") == 0 || strcmp(stream, "1") == 0);
+    run *live = NULL;
+    store_row row;
+    if (wants_stream && !parse_start(r, &from, &err)) {
+        http_reply_error(r, &err);
+    } else if ((live = runs_find(a, arg)) && wants_stream && run_has_log(live)) {
+        if (run_read(live, r, false, from))
+            run_reply_stream(live, r);
+        else {
+            error_set(&err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
+            http_reply_error(r, &err);
+        }
+    } else if (live && !wants_stream) {
+        buf body = {0};
+        run_render(live, &body);
+        run_unref(live);
+        http_reply(r, 200, "application/json", &body);
+    } else {
+        if (live) {
+            run_unref(live);
+            error_set(&err, ERR_INVALID_VALUE, "stream",
+                      "This response was not created with 'stream' or 'background'.");
+        } else if (api_get_row(a, r, "response", arg, "response", &row, &err)) {
+            if (!wants_stream) {
+                api_reply_data(r, row.data);
+                return;
+            }
+            reply_replay(r, &row, from, &err);
+        }
+        if (error_is_set(&err)) http_reply_error(r, &err);
+    }
+}
+
+/* ── delete, cancel ── */
+
+typedef struct deletion {
+    str id;
+} deletion;
+
+static bool delete_response(store_tx *tx, void *ctx, error *err) {
+    return store_delete(tx, "response", ((deletion *)ctx)->id, NULL, err);
+}
+
+static void say_deleted(api *a, http_req *r, void *ctx) {
+    (void)a;
+    api_reply_deleted(r, ((deletion *)ctx)->id, "response");
+}
+
+void route_response_delete(api *a, http_req *r, str arg) {
+    error err = {0};
+    store_row row = {0};
+    deletion *d = arena_alloc(http_arena(r), sizeof *d);
+    run *live = runs_find(a, arg);
+    char *id = arena_dup(http_arena(r), arg);
+    if (live) {
+        run_forget(live);
+        run_cancel(live);
+        run_unref(live);
+    } else
+        api_get_row(a, r, "response", arg, "response", &row, &err);
+    if (!d || !id) error_set(&err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
+    if (error_is_set(&err)) {
+        http_reply_error(r, &err);
+        return;
+    }
+    *d = (deletion){str_make(id, arg.len)};
+    api_write(a, r, delete_response, d, say_deleted);
+}
+
+void route_response_cancel(api *a, http_req *r, str arg) {
+    error err = {0};
+    store_row row;
+    run *live = runs_find(a, arg);
+    if (live && run_is_background(live)) {
+        run_cancel(live);
+        if (run_read(live, r, false, 0)) {
+            run_reply_whole(live, r);
+            return;
+        }
+        live = NULL;
+        error_set(&err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
+    } else if (live) {
+        error_set(&err, ERR_INVALID_VALUE, "response_id",
+                  "Only background responses can be cancelled; leave the others' connection.");
+    } else if (api_get_row(a, r, "response", arg, "response", &row, &err)) {
+        json_t *v = api_parse_row(r, row.data, &err);
+        if (v && !json_is_true(json_object_get(v, "background")))
+            error_set(&err, ERR_INVALID_VALUE, "response_id",
+                      "Only background responses can be cancelled.");
+        if (!error_is_set(&err)) {
+            api_reply_data(r, row.data);
+            return;
+        }
+    }
+    if (live) run_unref(live);
+    http_reply_error(r, &err);
+}
+
+/* ── input items, tokens ── */
+
+void route_response_input_items(api *a, http_req *r, str arg) {
+    error err = {0};
+    store_row row;
+    list_query q;
+    json_t *extra, *input = NULL;
+    run *live = runs_find(a, arg);
+    if (list_parse(r, 20, MAX_LIST, true, &q, &err)) {
+        if (live)
+            input = run_own_input(live);
+        else if (api_get_row(a, r, "response", arg, "response", &row, &err) &&
+                 (extra = api_parse_row(r, row.extra, &err)))
+            input = json_object_get(extra, "input");
+    }
+    if (error_is_set(&err))
+        http_reply_error(r, &err);
+    else
+        list_reply_array(r, &q, input);
+    if (live) run_unref(live);
+}
+
+void route_response_input_tokens(api *a, http_req *r, str arg) {
+    (void)arg;
+    error err = {0};
+    json_t *body = api_parse_body(r, &err);
+    /* Whoever only counts need not say which model: there is one. */
+    if (body && !field_get(body, "model"))
+        json_object_set_new(body, "model", json_string("default"));
+    run *k = body ? run_decode(a, body, NULL, &err) : NULL;
+    tok_ids ids = {0};
+    if (k && chat_render(a->chat, chat_request_input(run_chat(k)), &ids, NULL, &err)) {
+        buf out = {0};
+        json_out j = json_begin(&out);
+        json_obj(&j);
+        json_kv_cstr(&j, "object", "response.input_tokens");
+        json_kv_int(&j, "input_tokens", (int64_t)ids.n);
+        json_end_obj(&j);
+        http_reply(r, 200, "application/json", &out);
+    } else
+        http_reply_error(r, &err);
+    tok_ids_deinit(&ids);
+    run_free(k);
+}
+
+/* ── compact ──
+ * The conversation's user messages stay; the rest becomes one sealed item that holds a summary the model
+ * wrote, or, should it write none, the words themselves. */
+
+static const char compact_prompt[] =
+    "Summarise the conversation above for yourself, so that you can go on from the summary alone: what the "
+    "user wants, what was decided and found out, names, numbers and paths that matter, and what is "
+    "left to do. Write the summary only.";
+
+typedef struct compaction {
+    api *a;
+    run *k;
+    choices *set;
+    int64_t created;
+} compaction;
+
+static void append_transcript(json_t *messages, buf *out) {
+    for (size_t i = 0; i < json_array_size(messages); i++) {
+        json_t *m = json_array_get(messages, i);
+        buf_append_str(out, json_str(json_object_get(m, "role")));
+        buf_append_cstr(out, ": ");
+        json_t *content = json_object_get(m, "content");
+        buf_append_str(out, json_str(content));
+        for (size_t p = 0; p < json_array_size(content); p++)
+            buf_append_str(out, json_str(json_object_get(json_array_get(content, p), "text")));
+        buf_append_char(out, '\n');
+    }
+}
+
+static bool step_compaction(http_req *r, void *ctx) {
+    compaction *c = ctx;
+    bool ended = choices_drain(c->set);
+    const error *failed = choices_failure(c->set);
+    if (failed) {
+        http_reply_error(r, failed);
+        return true;
+    }
+    if (!ended) return false;
+    const choice *said = &c->set->items[0];
+    buf text = {0}, sealed = {0}, body = {0};
+    buf_append_str(&text, str_trim(buf_str(&said->content)));
+    if (!text.len) append_transcript(run_messages(c->k), &text);
+    json_out j = json_begin(&body);
+    json_obj(&j);
+    json_kv_cstr(&j, "id", run_id(c->k));
+    json_kv_cstr(&j, "object", "response.compaction");
+    json_kv_int(&j, "created_at", c->created);
+    json_key(&j, "output");
+    json_arr(&j);
+    json_t *input = run_input(c->k);
+    for (size_t i = 0; i < json_array_size(input); i++) {
+        json_t *item = json_array_get(input, i);
+        if (str_is(json_str(json_object_get(item, "role")), "user")) json_put_value(&j, item);
+    }
+    json_obj(&j);
+    json_kv_cstr(&j, "id", item_id("compaction", run_id(c->k) + 5, 'o', 0).text);
+    json_kv_cstr(&j, "type", "compaction");
+    if (seal_text(c->a, SEAL_COMPACTION, buf_str(&text), &sealed))
+        json_kv_str(&j, "encrypted_content", buf_str(&sealed));
+    else
+        body.failed = true;
+    json_end_obj(&j);
+    json_end_arr(&j);
+    json_key(&j, "usage");
+    json_obj(&j);
+    json_kv_int(&j, "input_tokens", said->usage.n_prompt);
+    json_key(&j, "input_tokens_details");
+    json_obj(&j);
+    json_kv_int(&j, "cached_tokens", said->usage.n_cached);
+    json_kv_int(&j, "cache_write_tokens", 0);
+    json_end_obj(&j);
+    json_kv_int(&j, "output_tokens", said->usage.n_completion);
+    json_key(&j, "output_tokens_details");
+    json_obj(&j);
+    json_kv_int(&j, "reasoning_tokens", said->usage.n_reasoning);
+    json_end_obj(&j);
+    json_kv_int(&j, "total_tokens", said->usage.n_prompt + said->usage.n_completion);
+    json_end_obj(&j);
+    json_end_obj(&j);
+    buf_deinit(&text);
+    buf_deinit(&sealed);
+    http_reply(r, 200, "application/json", &body);
+    return true;
+}
+
+enum { COMPACT_TOKENS = 1024 };
+
+void route_response_compact(api *a, http_req *r, str arg) {
+    (void)arg;
+    error err = {0};
+    compaction *c = arena_alloc(http_arena(r), sizeof *c);
+    json_t *body = c ? api_parse_body(r, &err) : NULL, *input;
+    if (body && (input = field_get(body, "input"))) {
+        json_t *ask = json_pack("{s:s, s:s}", "role", "user", "content", compact_prompt);
+        if (json_is_string(input))
+            input = json_pack("[{s:s, s:O}]", "role", "user", "content", input);
+        else
+            input = json_copy(input);
+        json_array_append_new(input, ask);
+        json_object_set_new(body, "input", input);
+    }
+    if (body) {
+        json_object_del(body, "stream");
+        if (!field_get(body, "max_output_tokens"))
+            json_object_set_new(body, "max_output_tokens", json_integer(COMPACT_TOKENS));
+    }
+    run *k = body ? run_decode(a, body, NULL, &err) : NULL;
+    if (k) {
+        http_own(r, k, drop_run);
+        run_drop_last_input(k); /* our own question is no part of the conversation */
+        *c = (compaction){.a = a, .k = k, .created = api_now()};
+        c->set = choices_start(a, r, 1, false, chat_request_make_turn,
+                               (void *)(uintptr_t)run_chat(k), &err);
+    }
+    if (!c) error_set(&err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
+    if (error_is_set(&err))
+        http_reply_error(r, &err);
+    else
+        http_reply_later(r, step_compaction, c);
+}

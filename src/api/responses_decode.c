@@ -1,0 +1,659 @@
+/* POST /v1/responses, decoded: its fields, what came before (previous_response_id, conversation), and
+ * the chat request it is translated into. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "api/responses_impl.h"
+#include "base/os.h"
+
+enum { MAX_CHAIN = 10000, MIN_OUTPUT = 16 };
+
+typedef struct response_params {
+    str model, instructions, previous, conversation;
+    bool has_instructions, has_previous;
+    json_t *input, *tools, *tool_choice, *format, *metadata, *reasoning, *text;
+    bool store, background, stream, parallel_tool_calls;
+    bool has_stream_options, include_usage;
+    bool wants_sealed, wants_logprobs;
+    int64_t max_output_tokens, max_tool_calls, top_logprobs;
+    int service_tier;
+} response_params;
+
+/* ── fields ── */
+
+#define KEEP(name, member)                                                              \
+    static bool keep_##name(const field_ctx *c, json_t *v, const char *path, void *out, \
+                            error *err) {                                               \
+        (void)c, (void)path, (void)err;                                                 \
+        ((response_params *)out)->member = v;                                           \
+        return true;                                                                    \
+    }
+KEEP(input, input)
+KEEP(tools, tools)
+KEEP(tool_choice, tool_choice)
+
+static bool keep_metadata(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
+    ((response_params *)out)->metadata = v;
+    return gen_decode_metadata(c, v, path, NULL, err);
+}
+
+static bool decode_instructions(const field_ctx *c, json_t *v, const char *path, void *out,
+                                error *err) {
+    (void)c;
+    response_params *p = out;
+    return p->has_instructions = field_str(v, path, &p->instructions, err);
+}
+
+static bool decode_previous(const field_ctx *c, json_t *v, const char *path, void *out,
+                            error *err) {
+    (void)c;
+    response_params *p = out;
+    return p->has_previous = field_str(v, path, &p->previous, err);
+}
+
+static bool decode_conversation(const field_ctx *c, json_t *v, const char *path, void *out,
+                                error *err) {
+    (void)c;
+    response_params *p = out;
+    field_path at;
+    if (json_is_string(v)) return field_str(v, path, &p->conversation, err);
+    json_t *id;
+    return field_object(v, path, err) && (id = field_need(v, "id", path, err)) &&
+           field_str(id, path_member(&at, path, "id"), &p->conversation, err);
+}
+
+static bool decode_include(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
+    (void)c;
+    response_params *p = out;
+    static const char *const known[] = {"file_search_call.results",
+                                        "web_search_call.results",
+                                        "web_search_call.action.sources",
+                                        "message.input_image.image_url",
+                                        "computer_call_output.output.image_url",
+                                        "code_interpreter_call.outputs",
+                                        "reasoning.encrypted_content",
+                                        "message.output_text.logprobs",
+                                        NULL};
+    if (!field_array(v, path, 64, err)) return false;
+    for (size_t i = 0; i < json_array_size(v); i++) {
+        field_path at;
+        int which;
+        if (!field_enum(json_array_get(v, i), path_index(&at, path, i), known, &which, err))
+            return false;
+        if (which == 6) p->wants_sealed = true;
+        if (which == 7) p->wants_logprobs = true;
+    }
+    return true;
+}
+
+static bool decode_text(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
+    (void)c;
+    response_params *p = out;
+    static const char *const verbosities[] = {"low", "medium", "high", NULL};
+    field_path at;
+    int which;
+    if (!field_object(v, path, err)) return false;
+    p->text = v;
+    p->format = field_get(v, "format");
+    json_t *verbosity = field_get(v, "verbosity");
+    return (!verbosity ||
+            field_enum(verbosity, path_member(&at, path, "verbosity"), verbosities, &which, err)) &&
+           (!p->format || field_object(p->format, path_member(&at, path, "format"), err));
+}
+
+static bool decode_reasoning(const field_ctx *c, json_t *v, const char *path, void *out,
+                             error *err) {
+    (void)c;
+    static const char *const summaries[] = {"auto", "concise", "detailed", NULL};
+    field_path at;
+    int which;
+    if (!field_object(v, path, err)) return false;
+    ((response_params *)out)->reasoning = v;
+    json_t *summary = field_get(v, "summary");
+    return !summary ||
+           field_enum(summary, path_member(&at, path, "summary"), summaries, &which, err);
+}
+
+static bool decode_stream_options(const field_ctx *c, json_t *v, const char *path, void *out,
+                                  error *err) {
+    (void)c, (void)out;
+    field_path at;
+    json_t *obfuscation;
+    bool ignored;
+    return field_object(v, path, err) &&
+           (!(obfuscation = field_get(v, "include_obfuscation")) ||
+            field_bool(obfuscation, path_member(&at, path, "include_obfuscation"), &ignored, err));
+}
+
+#define AT(member) .offset = offsetof(response_params, member)
+static const field fields[] = {
+    {.name = "model",
+     .kind = FIELD_STR,
+     .required = true,
+     AT(model),
+     .doc = "the model's id or 'default'"},
+    {.name = "input",
+     .kind = FIELD_CUSTOM,
+     .decode = keep_input,
+     .doc =
+         "a string or items; may be left out where a conversation or previous response has some"},
+    {.name = "instructions",
+     .kind = FIELD_CUSTOM,
+     .decode = decode_instructions,
+     .doc = "a developer message at the beginning; not carried over by previous_response_id"},
+    {.name = "previous_response_id",
+     .kind = FIELD_CUSTOM,
+     .decode = decode_previous,
+     .doc = "a stored response: its input and output come first"},
+    {.name = "conversation",
+     .kind = FIELD_CUSTOM,
+     .decode = decode_conversation,
+     .doc = "id or {id}: its items come first, new ones are added when the response is complete"},
+    {.name = "store", .kind = FIELD_BOOL, AT(store), .doc = "default true"},
+    {.name = "background",
+     .kind = FIELD_BOOL,
+     AT(background),
+     .doc = "goes on without a client, also after a restart; needs store"},
+    {.name = "stream", .kind = FIELD_BOOL, AT(stream), .doc = "SSE"},
+    {.name = "stream_options",
+     .kind = FIELD_CUSTOM,
+     .decode = decode_stream_options,
+     .doc = "include_obfuscation is accepted"},
+    {.name = "include",
+     .kind = FIELD_CUSTOM,
+     .decode = decode_include,
+     .doc = "reasoning.encrypted_content and message.output_text.logprobs; others are accepted"},
+    {.name = "tools",
+     .kind = FIELD_CUSTOM,
+     .decode = keep_tools,
+     .doc = "function and custom; hosted tools are kept and not offered to the model"},
+    {.name = "tool_choice",
+     .kind = FIELD_CUSTOM,
+     .decode = keep_tool_choice,
+     .doc = "as for chat completions; one that names a hosted tool counts as auto"},
+    {.name = "parallel_tool_calls",
+     .kind = FIELD_BOOL,
+     AT(parallel_tool_calls),
+     .doc = "as for chat completions"},
+    {.name = "max_output_tokens",
+     .kind = FIELD_INT,
+     AT(max_output_tokens),
+     .min = MIN_OUTPUT,
+     .max = 1ll << 40,
+     .doc = "reasoning included; reaching it makes the response incomplete"},
+    {.name = "max_tool_calls",
+     .kind = FIELD_INT,
+     AT(max_tool_calls),
+     .min = 1,
+     .max = 1ll << 40,
+     .doc = "accepted: it counts calls of hosted tools, which are not run here"},
+    {.name = "text",
+     .kind = FIELD_CUSTOM,
+     .decode = decode_text,
+     .doc = "format as response_format of chat completions; verbosity is accepted"},
+    {.name = "reasoning",
+     .kind = FIELD_CUSTOM,
+     .decode = decode_reasoning,
+     .doc = "effort; no summaries are made: the reasoning itself is in the reasoning item"},
+    {.name = "top_logprobs",
+     .kind = FIELD_INT,
+     AT(top_logprobs),
+     .max = SAMPLE_MAX_TOP,
+     .doc = "with include message.output_text.logprobs"},
+    {.name = "metadata", .kind = FIELD_CUSTOM, .decode = keep_metadata, .doc = "up to 16 pairs"},
+    {.name = "service_tier",
+     .kind = FIELD_ENUM,
+     AT(service_tier),
+     .values = gen_service_tiers,
+     .doc = "accepted; answers say default"},
+    {.name = "prompt",
+     .kind = FIELD_CUSTOM,
+     .decode = gen_decode_not_implemented,
+     .doc = "501: prompt templates"},
+    {.name = "temperature", .kind = FIELD_ACCEPT, .doc = "as for chat completions"},
+    {.name = "top_p", .kind = FIELD_ACCEPT, .doc = "as for chat completions"},
+    {.name = "truncation", .kind = FIELD_ACCEPT, .doc = "as for chat completions"},
+    {.name = "user", .kind = FIELD_ACCEPT, .doc = "echoed, no effect"},
+    {.name = "safety_identifier", .kind = FIELD_ACCEPT, .doc = "echoed, no effect"},
+    {.name = "prompt_cache_key", .kind = FIELD_ACCEPT, .doc = "echoed, no effect"},
+    {.name = "prompt_cache_retention", .kind = FIELD_ACCEPT, .doc = "echoed, no effect"},
+    {.name = "context_management", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
+    {.name = "moderation", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
+};
+const field_table response_fields = {fields, sizeof fields / sizeof fields[0]};
+
+/* Members of a chat completion that mean the same here, extensions among them. */
+static const char *const shared[] = {
+    "model",
+    "temperature",
+    "top_p",
+    "truncation",
+    "user",
+    "parallel_tool_calls",
+    "seed",
+    "stop",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
+    "top_k",
+    "min_p",
+    "min_tokens_to_keep",
+    "repetition_penalty",
+    "repetition_context_size",
+    "ignore_eos",
+    "max_kv_size",
+    "typical_p",
+    "xtc_probability",
+    "xtc_threshold",
+    "grammar",
+    "chat_template_kwargs",
+};
+
+/* ── what came before ── */
+
+static void append_all(json_t *to, json_t *from) {
+    for (size_t i = 0; i < json_array_size(from); i++)
+        json_array_append(to, json_array_get(from, i));
+}
+
+static bool gone(error *err, str id) {
+    return error_set(err, ERR_PREVIOUS_RESPONSE, "previous_response_id",
+                     "Previous response with id '%.*s' not found.",
+                     (int)(id.len > 100 ? 100 : id.len), id.ptr ? id.ptr : "");
+}
+
+/* The chain of responses, oldest first. */
+static bool load_chain(run *k, str id, error *err) {
+    store *s = api_get_store(k->a, NULL);
+    if (!s) return gone(err, id);
+    json_t *links = json_array(); /* newest first: [input, output] */
+    store_tx *tx = store_begin_read(s);
+    bool ok = true;
+    while (ok && id.len) {
+        store_row row;
+        if (json_array_size(links) >= 2 * MAX_CHAIN ||
+            !store_get(tx, "response", id, &k->mem, &row, NULL)) {
+            ok = gone(err, id);
+            break;
+        }
+        json_t *data = json_parse(row.data, err), *extra = json_parse(row.extra, err);
+        str status = json_str(json_object_get(data, "status"));
+        if (!data || !extra)
+            ok = false;
+        else if (str_is(status, "queued") || str_is(status, "in_progress"))
+            ok = error_set(err, ERR_INVALID_VALUE, "previous_response_id",
+                           "The previous response '%.*s' is not finished yet.", STR_ARG(id));
+        if (ok) {
+            json_array_append(links, json_object_get(extra, "input"));
+            json_array_append(links, json_object_get(data, "output"));
+            json_array_append_new(k->ancestors, json_stringn(row.id.ptr, row.id.len));
+            str before = json_str(json_object_get(data, "previous_response_id"));
+            char *copy = before.len ? arena_dup(&k->mem, before) : NULL;
+            id = copy ? str_make(copy, before.len) : (str){0};
+        }
+        json_decref(data);
+        json_decref(extra);
+    }
+    store_end_read(tx);
+    for (size_t i = json_array_size(links); ok && i >= 2; i -= 2) {
+        append_all(k->all_input, json_array_get(links, i - 2));
+        append_all(k->all_input, json_array_get(links, i - 1));
+    }
+    json_decref(links);
+    return ok;
+}
+
+static bool add_stored_item(void *ctx, const store_row *row) {
+    json_t *item = json_parse(row->data, NULL);
+    if (item) json_array_append_new(ctx, item);
+    return true;
+}
+
+static bool load_conversation(run *k, str id, error *err) {
+    store *s = api_get_store(k->a, err);
+    if (!s) return false;
+    store_tx *tx = store_begin_read(s);
+    bool ok =
+        store_has(tx, "conversation", id) ||
+        error_set(err, ERR_NOT_FOUND, "conversation", "Conversation with id '%.*s' not found.",
+                  (int)(id.len > 100 ? 100 : id.len), id.ptr);
+    store_query q = {.kind = "item", .parent = id};
+    ok = ok && store_each(tx, &q, add_stored_item, k->all_input, err);
+    store_end_read(tx);
+    return ok;
+}
+
+/* ── translation ── */
+
+static json_t *copy_members(json_t *from, const char *const *names) {
+    json_t *out = json_object();
+    for (; *names; names++) {
+        json_t *v = field_get(from, *names);
+        if (v) json_object_set(out, *names, v);
+    }
+    return out;
+}
+
+/* Flat tools → nested ones; hosted ones are left out. index[i]: where tool i stood. */
+static json_t *translate_tools(run *k, json_t *tools, size_t **index, error *err) {
+    static const char *const of_function[] = {"name", "description", "parameters", "strict", NULL};
+    static const char *const of_custom[] = {"name", "description", "format", NULL};
+    json_t *out = json_array();
+    size_t n = 0;
+    *index = arena_array(&k->mem, json_array_size(tools) + 1, sizeof **index);
+    for (size_t i = 0; i < json_array_size(tools) && *index; i++) {
+        json_t *tool = json_array_get(tools, i), *type;
+        field_path at, member;
+        str name;
+        path_index(&at, "tools", i);
+        if (!field_object(tool, at.text, err) || !(type = field_need(tool, "type", at.text, err)) ||
+            !field_str(type, path_member(&member, at.text, "type"), &name, err))
+            break;
+        bool custom = str_is(name, "custom");
+        if (!custom && !str_is(name, "function")) continue;
+        const char *key = custom ? "custom" : "function";
+        json_t *inner = copy_members(tool, custom ? of_custom : of_function);
+        if (custom) {
+            json_array_append(k->custom_names, json_object_get(tool, "name"));
+            /* A grammar's definition lies one level deeper there. */
+            json_t *format = json_object_get(inner, "format");
+            if (str_is(json_str(json_object_get(format, "type")), "grammar") &&
+                !json_object_get(format, "grammar")) {
+                json_t *g = json_object();
+                json_object_set(g, "syntax", json_object_get(format, "syntax"));
+                json_object_set(g, "definition", json_object_get(format, "definition"));
+                json_object_set_new(inner, "format",
+                                    json_pack("{s:s, s:o}", "type", "grammar", "grammar", g));
+            }
+        }
+        json_array_append_new(out, json_pack("{s:s, s:o}", "type", key, key, inner));
+        (*index)[n++] = i;
+    }
+    return out;
+}
+
+static json_t *translate_choice(json_t *v) {
+    str type = json_str(json_object_get(v, "type"));
+    if (!json_is_object(v)) return json_incref(v);
+    bool function = str_is(type, "function"), custom = str_is(type, "custom");
+    if (function || custom) {
+        const char *key = function ? "function" : "custom";
+        static const char *const name[] = {"name", NULL};
+        return json_pack("{s:s, s:o}", "type", key, key, copy_members(v, name));
+    }
+    if (str_is(type, "allowed_tools")) {
+        json_t *tools = json_array(), *list = json_object_get(v, "tools");
+        for (size_t i = 0; i < json_array_size(list); i++) {
+            json_t *t = json_array_get(list, i);
+            str of = json_str(json_object_get(t, "type"));
+            if (str_is(of, "function") || str_is(of, "custom"))
+                json_array_append_new(tools, translate_choice(t));
+        }
+        json_t *mode = json_object_get(v, "mode");
+        return json_pack("{s:s, s:{s:O, s:o}}", "type", "allowed_tools", "allowed_tools", "mode",
+                         mode ? mode : json_null(), "tools", tools);
+    }
+    static const char *const hosted[] = {
+        "file_search", "web_search",           "web_search_preview", "computer",
+        "mcp",         "code_interpreter",     "image_generation",   "shell",
+        "apply_patch", "computer_use_preview", "local_shell"};
+    for (size_t i = 0; i < sizeof hosted / sizeof hosted[0]; i++)
+        if (str_is(type, hosted[i])) return json_string("auto");
+    return json_incref(v); /* for the error */
+}
+
+static json_t *translate_format(json_t *v) {
+    if (!str_is(json_str(json_object_get(v, "type")), "json_schema")) return json_incref(v);
+    static const char *const names[] = {"name", "description", "schema", "strict", NULL};
+    return json_pack("{s:s, s:o}", "type", "json_schema", "json_schema", copy_members(v, names));
+}
+
+static bool make_chat_body(run *k, const response_params *p, json_t *body, size_t **index,
+                           error *err) {
+    json_t *c = k->chat_body = json_object();
+    if (!c) return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
+    for (size_t i = 0; i < sizeof shared / sizeof shared[0]; i++) {
+        json_t *v = field_get(body, shared[i]);
+        if (v) json_object_set(c, shared[i], v);
+    }
+    json_object_set(c, "messages", k->messages.messages);
+    json_t *tools = NULL;
+    if (p->tools) {
+        if (!field_array(p->tools, "tools", API_MAX_TOOLS, err)) return false;
+        tools = translate_tools(k, p->tools, index, err);
+        if (json_array_size(tools)) json_object_set(c, "tools", tools);
+        json_decref(tools);
+        if (error_is_set(err)) return false;
+    }
+    if (p->tool_choice) json_object_set_new(c, "tool_choice", translate_choice(p->tool_choice));
+    if (p->format) json_object_set_new(c, "response_format", translate_format(p->format));
+    json_t *effort = field_get(p->reasoning, "effort");
+    if (effort) json_object_set(c, "reasoning_effort", effort);
+    if (p->max_output_tokens >= 0)
+        json_object_set_new(c, "max_completion_tokens", json_integer(p->max_output_tokens));
+    if (p->wants_logprobs) {
+        json_object_set_new(c, "logprobs", json_true());
+        json_object_set_new(c, "top_logprobs", json_integer(p->top_logprobs));
+    }
+    return true;
+}
+
+/* "tools[0].function.name" → "tools[2].name", and so on: the client's names. */
+static void fix_param(const run *k, const size_t *index, error *err) {
+    static const struct {
+        const char *from, *to;
+    } renamed[] = {{"response_format.json_schema", "text.format"},
+                   {"response_format", "text.format"},
+                   {"max_completion_tokens", "max_output_tokens"},
+                   {"reasoning_effort", "reasoning.effort"},
+                   {"tool_choice.function", "tool_choice"}};
+    char copy[sizeof err->param];
+    size_t i;
+    int n = 0;
+    item_messages_fix_param(&k->messages, err);
+    if (index && sscanf(err->param, "tools[%zu]%n", &i, &n) == 1 && n) {
+        const char *rest = err->param + n;
+        if (strncmp(rest, ".function", 9) == 0) rest += 9;
+        if (strncmp(rest, ".custom", 7) == 0) rest += 7;
+        snprintf(copy, sizeof copy, "tools[%zu]%.90s", index[i], rest);
+        memcpy(err->param, copy, sizeof copy);
+        return;
+    }
+    for (i = 0; i < sizeof renamed / sizeof renamed[0]; i++) {
+        size_t len = strlen(renamed[i].from);
+        if (strncmp(err->param, renamed[i].from, len) != 0) continue;
+        snprintf(copy, sizeof copy, "%s%.90s", renamed[i].to, err->param + len);
+        memcpy(err->param, copy, sizeof copy);
+        return;
+    }
+}
+
+/* ── what the response repeats ── */
+
+static json_t *echo_tools(json_t *tools) {
+    json_t *out = json_array();
+    for (size_t i = 0; i < json_array_size(tools); i++) {
+        json_t *tool = json_copy(json_array_get(tools, i));
+        if (str_is(json_str(json_object_get(tool, "type")), "function")) {
+            if (!field_get(tool, "strict")) json_object_set_new(tool, "strict", json_false());
+            if (!json_object_get(tool, "parameters"))
+                json_object_set_new(tool, "parameters", json_null());
+        }
+        json_array_append_new(out, tool);
+    }
+    return out;
+}
+
+static void echo(json_t *e, const char *name, json_t *v) {
+    json_object_set(e, name, v ? v : json_null());
+}
+
+static void make_echo(run *k, const response_params *p, json_t *body) {
+    json_t *e = k->echo = json_object();
+    const gen_params *g = chat_request_gen(k->chat);
+    json_object_set_new(e, "background", json_boolean(p->background));
+    json_object_set_new(e, "conversation",
+                        p->conversation.len
+                            ? json_pack("{s:s%}", "id", p->conversation.ptr, p->conversation.len)
+                            : json_null());
+    echo(e, "instructions", field_get(body, "instructions"));
+    echo(e, "max_output_tokens", field_get(body, "max_output_tokens"));
+    echo(e, "max_tool_calls", field_get(body, "max_tool_calls"));
+    json_object_set_new(e, "metadata", p->metadata ? json_incref(p->metadata) : json_object());
+    json_object_set(e, "model", json_object_get(body, "model"));
+    json_object_set_new(e, "parallel_tool_calls", json_boolean(p->parallel_tool_calls));
+    echo(e, "previous_response_id", field_get(body, "previous_response_id"));
+    echo(e, "prompt_cache_key", field_get(body, "prompt_cache_key"));
+    json_t *reasoning = json_object();
+    echo(reasoning, "effort", field_get(p->reasoning, "effort"));
+    echo(reasoning, "summary", field_get(p->reasoning, "summary"));
+    json_object_set_new(e, "reasoning", reasoning);
+    echo(e, "safety_identifier", field_get(body, "safety_identifier"));
+    json_object_set_new(e, "service_tier", json_string("default"));
+    json_object_set_new(e, "store", json_boolean(k->store));
+    json_object_set_new(e, "temperature", json_real(g->sampling.temperature));
+    json_t *text = p->text ? json_copy(p->text) : json_object();
+    if (!field_get(text, "format"))
+        json_object_set_new(text, "format", json_pack("{s:s}", "type", "text"));
+    if (!field_get(text, "verbosity"))
+        json_object_set_new(text, "verbosity", json_string("medium"));
+    json_object_set_new(e, "text", text);
+    json_object_set_new(e, "tool_choice",
+                        p->tool_choice ? json_incref(p->tool_choice) : json_string("auto"));
+    json_object_set_new(e, "tools", echo_tools(p->tools));
+    json_object_set_new(e, "top_logprobs", json_integer(p->top_logprobs));
+    json_object_set_new(e, "top_p", json_real(g->sampling.top_p));
+    json_t *truncation = field_get(body, "truncation");
+    json_object_set_new(e, "truncation",
+                        truncation ? json_incref(truncation) : json_string("disabled"));
+    json_t *user = field_get(body, "user");
+    if (user) json_object_set(e, "user", user);
+    json_object_set_new(e, "system_fingerprint", json_string(k->a->fingerprint));
+}
+
+/* ── all of it ── */
+
+static bool decode(run *k, json_t *body, error *err) {
+    api *a = k->a;
+    response_params p = {
+        .store = true, .parallel_tool_calls = true, .max_output_tokens = -1, .max_tool_calls = -1};
+    field_ctx c = {.mem = &k->mem};
+    if (!fields_decode(&c, body, fields, response_fields.n, "", &p, err) ||
+        !api_check_model(a, p.model, err))
+        return false;
+    if (p.previous.len && p.conversation.len)
+        return error_set(err, ERR_INVALID_VALUE, "previous_response_id",
+                         "Mutually exclusive parameters: send either 'previous_response_id' or "
+                         "'conversation'.");
+    if (p.background && !p.store)
+        return error_set(err, ERR_INVALID_VALUE, "background",
+                         "A background response must be stored: 'store' cannot be false.");
+    if (p.background && !api_get_store(a, err)) return false;
+    if (p.background && !store_is_owner(a->store))
+        return error_set(err, ERR_OVERLOADED, NULL,
+                         "Another process uses this data directory and does its background work.");
+    if (!p.input && !p.has_previous && !p.conversation.len) {
+        error_set(err, ERR_MISSING_PARAMETER, "input", "Missing required parameter: 'input'.");
+        return false;
+    }
+    k->store = p.store && a->store;
+    k->background = p.background;
+    k->stream = p.stream;
+    k->keep_log = p.stream || p.background;
+    k->wants_logprobs = p.wants_logprobs;
+    k->wants_sealed = p.wants_sealed;
+    if (p.conversation.len) {
+        char *copy = arena_dup(&k->mem, p.conversation);
+        if (copy) k->conversation = str_make(copy, p.conversation.len);
+    }
+    k->input = p.input ? items_normalise(a, p.input, "input", k->seed, false, err) : json_array();
+    if (!k->input) return false;
+    if (p.has_instructions && !item_messages_instruct(&k->messages, p.instructions, err))
+        return false;
+    if (p.has_previous && !load_chain(k, p.previous, err)) return false;
+    if (p.conversation.len && !load_conversation(k, p.conversation, err)) return false;
+    if (!item_messages_add(a, &k->messages, k->all_input,
+                           p.has_previous ? "previous_response_id" : "conversation", err) ||
+        !item_messages_add(a, &k->messages, k->input, "input", err))
+        return false;
+    append_all(k->all_input, k->input);
+    if (json_array_size(k->messages.messages) == 0)
+        return error_set(err, ERR_ARRAY_BELOW_MIN, "input",
+                         "Invalid 'input': there is nothing to answer.");
+    size_t *index = NULL;
+    if (!make_chat_body(k, &p, body, &index, err) ||
+        !(k->chat = chat_request_decode(a, &k->mem, k->chat_body, err))) {
+        fix_param(k, index, err);
+        return false;
+    }
+    make_echo(k, &p, body);
+    return true;
+}
+
+run *run_decode(api *a, json_t *body, const char *id, error *err) {
+    run *k = calloc(1, sizeof *k);
+    if (!k) {
+        error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
+        return NULL;
+    }
+    k->a = a;
+    k->id = id ? (api_id){{0}} : api_make_id("resp_");
+    if (id) snprintf(k->id.text, sizeof k->id.text, "%s", id);
+    k->seed = k->id.text + 5;
+    k->created = api_now();
+    k->expires = api_get_expiry(a);
+    k->status = RUN_IN_PROGRESS;
+    arena_init(&k->mem, 1u << 30);
+    pthread_mutex_init(&k->lock, NULL);
+    k->all_input = json_array();
+    k->ancestors = json_array();
+    k->custom_names = json_array();
+    /* Its own copy of the top: what it repeats later must not be the HTTP request's. */
+    k->request = json_is_object(body) ? json_copy(body) : json_incref(body);
+    if (!k->all_input || !k->ancestors || !k->custom_names || !k->request ||
+        !item_messages_init(&k->messages)) {
+        error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
+        run_free(k);
+        return NULL;
+    }
+    if (json_is_object(body) && !field_get(body, "seed")) { /* the same answer after a restart */
+        int64_t seed;
+        os_random(&seed, sizeof seed);
+        json_object_set_new(k->request, "seed", json_integer(seed & INT64_MAX));
+    }
+    if (decode(k, k->request, err)) return k;
+    run_free(k);
+    return NULL;
+}
+
+const char *run_id(const run *k) {
+    return k->id.text;
+}
+bool run_is_background(const run *k) {
+    return k->background;
+}
+bool run_is_stored(const run *k) {
+    return k->store;
+}
+bool run_is_stream(const run *k) {
+    return k->stream;
+}
+const chat_request *run_chat(const run *k) {
+    return k->chat;
+}
+json_t *run_input(const run *k) {
+    return k->all_input;
+}
+bool run_has_log(const run *k) {
+    return k->keep_log;
+}
+json_t *run_own_input(const run *k) {
+    return k->input;
+}
+json_t *run_messages(const run *k) {
+    return k->messages.messages;
+}
+void run_drop_last_input(run *k) {
+    size_t n = json_array_size(k->all_input);
+    if (n) json_array_remove(k->all_input, n - 1);
+}

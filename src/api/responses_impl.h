@@ -1,0 +1,86 @@
+/* Inside a run: shared by responses_run.c (driving), responses_events.c (rendering) and
+ * responses_decode.c (requests). */
+#ifndef API_RESPONSES_IMPL_H
+#define API_RESPONSES_IMPL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "api/responses.h"
+
+typedef enum run_phase { RUN_DECODED, RUN_GENERATES, RUN_SAVES, RUN_OVER } run_phase;
+typedef enum run_status {
+    RUN_QUEUED,
+    RUN_IN_PROGRESS,
+    RUN_COMPLETED,
+    RUN_INCOMPLETE,
+    RUN_CANCELLED,
+    RUN_FAILED
+} run_status;
+
+typedef enum item_kind { ITEM_MESSAGE, ITEM_REASONING, ITEM_CALL, ITEM_CUSTOM_CALL } item_kind;
+typedef struct out_item {
+    item_kind kind;
+    api_id id;
+    api_id call_id;
+    buf name, text; /* text: of the message, the reasoning, the arguments or input */
+    buf logprobs;   /* JSON, comma-separated */
+    const char *status;
+} out_item;
+
+struct run {
+    api *a;
+    /* runs' lock */
+    struct run *next;
+    int refs;
+    bool is_public;
+    /* any thread */
+    atomic_bool woken, cancel, forgotten;
+    /* set while decoding */
+    api_id id;
+    const char *seed; /* 24 letters of id */
+    int64_t created, expires;
+    arena mem;
+    json_t *request;   /* the body, with the seed it got */
+    json_t *input;     /* its own items, normal */
+    json_t *all_input; /* those of before, too */
+    json_t *echo;      /* members the response repeats */
+    json_t *chat_body;
+    json_t *ancestors; /* ids of the responses it builds on */
+    json_t *custom_names;
+    str conversation;
+    item_messages messages;
+    chat_request *chat;
+    bool store, background, stream, keep_log, wants_logprobs, wants_sealed;
+    /* run.lock */
+    pthread_mutex_t lock;
+    run_phase phase;
+    run_status status;
+    bool cancelled;
+    choices *set;
+    out_item *items;
+    size_t n_items;
+    bool item_open;
+    int64_t completed;
+    error err;
+    buf final;
+    buf log;      /* SSE text */
+    size_t *ends; /* of each event still in it: [n_events − n_dropped] */
+    size_t cap_ends, n_events, n_dropped, n_shown;
+    store_job *job;
+    struct reader *readers;
+};
+
+const char *run_status_name(run_status s);
+/* The whole object as it stands. */
+void run_put_response(run *k, buf *out, run_status status);
+void run_event_response(run *k, const char *type);
+void run_event_error(run *k, const error *err);
+void run_event_end(run *k); /* closes what is open, then completed, incomplete or failed */
+void run_event_drop_last(run *k);
+void run_take_event(run *k, const turn_event *e);
+
+/* conversations.c */
+bool conversation_put_items(store_tx *tx, str id, json_t *items, error *err);
+
+#endif

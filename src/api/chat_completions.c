@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "api/messages.h"
+#include "api/store_chat.h"
 
 typedef struct chat_params {
     gen_params gen; /* first: the shared decoders write here */
@@ -104,14 +105,6 @@ static bool decode_template_args(const field_ctx *c, json_t *v, const char *path
     return true;
 }
 
-static bool decode_store(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
-    (void)c;
-    chat_params *p = out;
-    if (!field_bool(v, path, &p->store, err)) return false;
-    return !p->store ||
-           error_set(err, ERR_NOT_IMPLEMENTED, path, "'store: true' is not implemented yet.");
-}
-
 static bool decode_functions(const field_ctx *c, json_t *v, const char *path, void *out,
                              error *err) {
     (void)c, (void)out;
@@ -205,8 +198,11 @@ static const field fields[] = {
     {.name = "metadata",
      .kind = FIELD_CUSTOM,
      .decode = gen_decode_metadata,
-     .doc = "checked; kept once store works"},
-    {.name = "store", .kind = FIELD_CUSTOM, .decode = decode_store, .doc = "false; true is a 501"},
+     .doc = "kept with store"},
+    {.name = "store",
+     .kind = FIELD_BOOL,
+     .offset = offsetof(chat_params, store),
+     .doc = "keeps the completion for the stored-completion routes"},
     {.name = "functions", .kind = FIELD_CUSTOM, .decode = decode_functions, .doc = "501"},
     {.name = "function_call", .kind = FIELD_ACCEPT, .doc = "only beside functions"},
     {.name = "audio",
@@ -342,6 +338,7 @@ typedef struct job {
     api *a;
     chat_request *q;
     choices *set;
+    chat_keeper *keeper; /* NULL: the completion is not kept */
     api_id id;
     int64_t created;
     bool roles_sent;
@@ -391,17 +388,9 @@ static void put_message(json_out *j, const choice *c) {
     json_end_obj(j);
 }
 
-static bool step(http_req *r, void *ctx) {
-    job *k = ctx;
-    bool ended = choices_drain(k->set);
-    const error *failed = choices_failure(k->set);
-    if (failed) {
-        http_reply_error(r, failed);
-        return true;
-    }
-    if (!ended) return false;
-    buf body = {0};
-    json_out j = json_begin(&body);
+static void render_completion(void *ctx, buf *out) {
+    const job *k = ctx;
+    json_out j = json_begin(out);
     json_obj(&j);
     put_head(&j, k, "chat.completion");
     json_key(&j, "choices");
@@ -424,6 +413,25 @@ static bool step(http_req *r, void *ctx) {
     json_key(&j, "usage");
     choices_put_usage(k->set, k->set->n, &j);
     json_end_obj(&j);
+}
+
+static bool step(http_req *r, void *ctx) {
+    job *k = ctx;
+    bool ended = choices_drain(k->set);
+    const error *failed = choices_failure(k->set);
+    if (failed) {
+        http_reply_error(r, failed);
+        return true;
+    }
+    if (!ended) return false;
+    error err = {0};
+    if (!chat_keeper_done(k->keeper, k->id.text, render_completion, k, &err)) return false;
+    if (error_is_set(&err)) {
+        http_reply_error(r, &err);
+        return true;
+    }
+    buf body = {0};
+    render_completion(k, &body);
     http_reply(r, 200, "application/json", &body);
     return true;
 }
@@ -470,13 +478,13 @@ static void put_event(void *ctx, choice *c, const turn_event *e, buf *out) {
         json_kv_str(&j, "reasoning_content", e->text);
         json_kv_str(&j, "reasoning", e->text);
         end_chunk(k, &j, c, NULL);
-        buf_clear(&c->reasoning);
+        if (!k->keeper) buf_clear(&c->reasoning);
         break;
     case TURN_CONTENT:
         j = begin_chunk(k, out, c->index);
         json_kv_str(&j, "content", e->text);
         end_chunk(k, &j, c, NULL);
-        buf_clear(&c->content);
+        if (!k->keeper) buf_clear(&c->content);
         break;
     case TURN_CALL_BEGIN:
     case TURN_CALL_ARGS:
@@ -511,6 +519,11 @@ static void put_chunk_head(void *ctx, json_out *j) {
     put_head(j, ctx, "chat.completion.chunk");
 }
 
+static bool may_end(void *ctx, error *err) {
+    job *k = ctx;
+    return chat_keeper_done(k->keeper, k->id.text, render_completion, k, err);
+}
+
 static http_pull_result pull(http_req *r, void *ctx, buf *out) {
     (void)r;
     job *k = ctx;
@@ -525,7 +538,7 @@ static http_pull_result pull(http_req *r, void *ctx, buf *out) {
         k->roles_sent = true;
         return HTTP_MORE;
     }
-    choices_sink sink = {put_event, put_chunk_head, k->q->p.gen.include_usage, k->set->n};
+    choices_sink sink = {put_event, put_chunk_head, k->q->p.gen.include_usage, k->set->n, may_end};
     return choices_pull(k->set, &sink, k, out);
 }
 
@@ -537,6 +550,7 @@ static bool start(api *a, http_req *r, job *k, error *err) {
     k->a = a;
     k->id = api_make_id("chatcmpl-");
     k->created = api_now();
+    if (k->q->p.store) k->keeper = chat_keeper_new(a, r, body);
     k->set = choices_start(a, r, (size_t)k->q->p.gen.n, k->q->p.logprobs, chat_request_make_turn,
                            k->q, err);
     if (k->set) return true;

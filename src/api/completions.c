@@ -398,7 +398,7 @@ static void put_chunk_head(void *ctx, json_out *j) {
 static http_pull_result pull(http_req *r, void *ctx, buf *out) {
     (void)r;
     job *k = ctx;
-    choices_sink sink = {put_event, put_chunk_head, k->p.gen.include_usage, k->per_prompt};
+    choices_sink sink = {put_event, put_chunk_head, k->p.gen.include_usage, k->per_prompt, NULL};
     return choices_pull(k->set, &sink, k, out);
 }
 

@@ -437,6 +437,15 @@ http_pull_result choices_pull(choices *c, const choices_sink *sink, void *job, b
         return HTTP_DONE;
     }
     if (!all_ended) return any ? HTTP_MORE : HTTP_WAIT;
+    if (sink->may_end) {
+        error err = {0};
+        if (!sink->may_end(job, &err)) return any ? HTTP_MORE : HTTP_WAIT;
+        if (error_is_set(&err)) {
+            sse_error(out, &err);
+            sse_done(out);
+            return HTTP_DONE;
+        }
+    }
     if (sink->include_usage) {
         sse_begin(out);
         json_out j = json_begin(out);

@@ -131,6 +131,23 @@ const char *http_query(const http_req *r, const char *name) {
     return MHD_lookup_connection_value(r->mhd, MHD_GET_ARGUMENT_KIND, name);
 }
 
+typedef struct each_query {
+    void (*each)(void *, const char *, const char *);
+    void *ctx;
+} each_query;
+static enum MHD_Result see_query(void *cls, enum MHD_ValueKind kind, const char *name,
+                                 const char *value) {
+    (void)kind;
+    const each_query *q = cls;
+    q->each(q->ctx, name, value);
+    return MHD_YES;
+}
+void http_each_query(const http_req *r,
+                     void (*each)(void *ctx, const char *name, const char *value), void *ctx) {
+    each_query q = {each, ctx};
+    if (r->mhd) MHD_get_connection_values(r->mhd, MHD_GET_ARGUMENT_KIND, see_query, &q);
+}
+
 void http_add_header(http_req *r, const char *name, const char *value) {
     if (r->n_headers == (int)(sizeof r->headers / sizeof r->headers[0])) return;
     char *n = arena_dup(&r->mem, str_from(name)), *v = arena_dup(&r->mem, str_from(value));

@@ -68,7 +68,9 @@ const char *http_method(const http_req *r);
 const char *http_path(const http_req *r); /* percent-decoded, without the query */
 const char *http_header(const http_req *r, const char *name); /* NULL when absent */
 const char *http_query(const http_req *r, const char *name);  /* NULL when absent */
-str http_body(const http_req *r);                             /* decompressed */
+void http_each_query(const http_req *r,
+                     void (*each)(void *ctx, const char *name, const char *value), void *ctx);
+str http_body(const http_req *r); /* decompressed */
 const char *http_request_id(const http_req *r);
 arena *http_arena(http_req *r);
 int64_t http_started_ns(const http_req *r);

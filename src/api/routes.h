@@ -44,8 +44,12 @@ route_fn route_models, route_model;               /* models.c */
 route_fn route_health, route_metrics, route_root; /* status.c */
 route_fn route_chat_completions; /* chat_completions.c */
 route_fn route_completions;      /* completions.c */
+route_fn route_chat_completions;     /* chat_completions.c */
+route_fn route_completions;          /* completions.c */
 route_fn route_anthropic_messages, route_anthropic_count; /* anthropic.c */
 route_fn route_speech, route_voices; /* speech.c */
+route_fn route_chat_list, route_chat_get, route_chat_update, route_chat_delete,
+    route_chat_messages; /* store_chat.c */
 route_fn route_response_create, route_response_get, route_response_delete, route_response_cancel,
     route_response_input_items, route_response_input_tokens,
     route_response_compact; /* responses.c */

@@ -282,6 +282,8 @@ typedef struct choices_sink {
     void (*put_head)(void *job, json_out *j); /* what every chunk begins with: id, object, … */
     bool include_usage;
     size_t per_prompt; /* choices that share one prompt */
+    /* May be NULL. After every choice ended: false = not yet, http_wake follows. */
+    bool (*may_end)(void *job, error *err);
 } choices_sink;
 /* The events, then the usage chunk if it was asked for, then [DONE]; a failure ends the stream with
  * an error event. To be called from a pull function; not again after HTTP_DONE. */

@@ -13,13 +13,12 @@ static int32_t *bucket_of(kv *k, kv_name parent) {
     return &k->buckets[parent.a & (uint64_t)(k->n_buckets - 1)];
 }
 
-/* What a block's name depends on beside its ids: rows before p + W are the same in every window. */
-static kv_window named_window(kv_window w, int64_t block) {
+kv_window kv_named_window(kv_window w, int64_t block) {
     bool sees_all = w.width == KV_UNBOUNDED || (block + 1) * KV_BLOCK <= w.pinned + w.width;
     return sees_all ? (kv_window){0, 0} : w;
 }
 
-static kv_name name_of(const kv *k, kv_name parent, kv_window w, const int32_t *ids) {
+kv_name kv_name_of(const kv *k, kv_name parent, kv_window w, const int32_t *ids) {
     struct {
         kv_name parent;
         kv_window window;
@@ -35,8 +34,7 @@ static int count_common(const int32_t *a, const int32_t *b, int64_t n) {
     return i;
 }
 
-/* The child of parent that has most of these n ids in common; *n_common of them. */
-static int32_t find_child(kv *k, kv_name parent, int64_t block, kv_window w, const int32_t *ids,
+int32_t kv_find_child(kv *k, kv_name parent, int64_t block, kv_window w, const int32_t *ids,
                           int64_t n, int *n_common) {
     int32_t best = NONE;
     *n_common = 0;
@@ -53,7 +51,7 @@ static int32_t find_child(kv *k, kv_name parent, int64_t block, kv_window w, con
     return best;
 }
 
-static int32_t add_entry(kv *k, kv_name parent, int64_t block, kv_window w, const int32_t *ids,
+int32_t kv_add_entry(kv *k, kv_name parent, int64_t block, kv_window w, const int32_t *ids,
                          int n) {
     int32_t at = k->unused, *head = bucket_of(k, parent);
     entry *e = &k->entries[at]; /* there are as many as slots, and each has at least one */
@@ -66,7 +64,7 @@ static int32_t add_entry(kv *k, kv_name parent, int64_t block, kv_window w, cons
                  .next = *head,
                  .n_ids = n};
     memcpy(e->ids, ids, (size_t)n * sizeof *ids);
-    if (n == KV_BLOCK) e->name = name_of(k, parent, w, ids);
+    if (n == KV_BLOCK) e->name = kv_name_of(k, parent, w, ids);
     if (*head != NONE) k->entries[*head].prev = at;
     *head = at;
     return at;
@@ -77,6 +75,7 @@ void kv_forget(kv *k, int g, int32_t at) {
     entry *e = &k->entries[s->entry];
     int32_t index = s->entry;
     s->entry = NONE;
+    s->is_saved = false;
     e->slots[g] = NONE;
     if (e->slots[FULL] != NONE || e->slots[SLIDING] != NONE) return;
     *(e->prev == NONE ? bucket_of(k, e->parent) : &k->entries[e->prev].next) = e->next;
@@ -112,6 +111,7 @@ static void unite(kv_seq *s, int g, int64_t b, int32_t e) {
     if (*theirs == NONE) {
         *theirs = *mine;
         at->entry = e;
+        if (g == FULL) kv_save_later(k, g, *mine);
         return;
     }
     expect_same_rows(k, g, *mine, *theirs);
@@ -122,17 +122,17 @@ static void unite(kv_seq *s, int g, int64_t b, int32_t e) {
 
 static void name_block(kv_seq *s, int64_t b) {
     kv *k = s->pool;
-    kv_window w = named_window(s->window, b);
+    kv_window w = kv_named_window(s->window, b);
     bool is_here = is_held(&s->tables[FULL], b) ||
                    (is_held(&s->tables[SLIDING], b) && b * KV_BLOCK >= s->slide_true);
     int same;
-    int32_t e = find_child(k, s->name, b, w, s->tail, KV_BLOCK, &same);
+    int32_t e = kv_find_child(k, s->name, b, w, s->tail, KV_BLOCK, &same);
     if ((e == NONE || same < KV_BLOCK) && is_here)
-        e = add_entry(k, s->name, b, w, s->tail, KV_BLOCK);
+        e = kv_add_entry(k, s->name, b, w, s->tail, KV_BLOCK);
     else if (same < KV_BLOCK)
         e = NONE;
     for (int g = 0; g < N_GROUPS && e != NONE; g++) unite(s, g, b, e);
-    s->name = name_of(k, s->name, w, s->tail);
+    s->name = kv_name_of(k, s->name, w, s->tail);
 }
 
 /* After a re-run: the sliding rows that are right in all layers go to the blocks they belong to. */
@@ -162,8 +162,8 @@ void kv_name_tail(kv_seq *s) {
     int n = (int)(s->n_named % KV_BLOCK), same;
     if (!s->is_named || n == 0 || s->len != s->n_named) return;
     if (s->is_rerun_unshared) return;
-    kv_window w = named_window(s->window, b);
-    find_child(k, s->name, b, w, s->tail, n, &same);
+    kv_window w = kv_named_window(s->window, b);
+    kv_find_child(k, s->name, b, w, s->tail, n, &same);
     if (same == n) return;
     bool is_mine[N_GROUPS];
     for (int g = 0; g < N_GROUPS; g++)
@@ -171,25 +171,19 @@ void kv_name_tail(kv_seq *s) {
                      k->groups[g].slots[*slot_of(&s->tables[g], b)].entry == NONE &&
                      (g == FULL || b * KV_BLOCK >= s->slide_true);
     if (!is_mine[FULL] && !is_mine[SLIDING]) return;
-    int32_t e = add_entry(k, s->name, b, w, s->tail, n);
+    int32_t e = kv_add_entry(k, s->name, b, w, s->tail, n);
     for (int g = 0; g < N_GROUPS; g++)
         if (is_mine[g]) unite(s, g, b, e);
 }
 
 /* ── Adopting ── */
 
-/* A place to go on from: rows < len are there (n_tail of them in a block that is not whole), and the
- * sequence starts at `start`, which is less when sliding rows have to run again. */
-typedef struct place {
-    int64_t len, start;
-    int32_t tail; /* the entry of the block that is not whole, or NONE */
-} place;
-
 /* What a walk along the ids has seen: how far back each group's blocks reach without a gap. */
 typedef struct walk {
     const kv_seq *s;
     int64_t run[N_GROUPS]; /* first block of the run that ends here */
     bool has_pinned;       /* all pinned blocks so far */
+    bool with_disk;
     place best;
 } walk;
 
@@ -216,12 +210,15 @@ static void consider(walk *w, int64_t len, int32_t tail) {
     if (start > w->best.start) w->best = (place){len, start, tail};
 }
 
-static void step(walk *w, int64_t b, const entry *e) {
-    for (int g = 0; g < N_GROUPS; g++)
-        if (!e || e->slots[g] == NONE) w->run[g] = b + 1;
-    if (b < w->s->window.pinned / KV_BLOCK && w->s->tables[FULL].slots &&
-        (!e || e->slots[FULL] == NONE))
-        w->has_pinned = false;
+/* Goes past block b: e in memory (or NULL); by its name (or NULL) it may be on disk. */
+static void step(walk *w, int64_t b, const entry *e, const kv_name *name) {
+    kv_disk *d = name && w->with_disk ? w->s->pool->disk : NULL;
+    for (int g = 0; g < N_GROUPS; g++) {
+        if ((e && e->slots[g] != NONE) || !w->s->tables[g].slots) continue;
+        if (d && kv_disk_has(d, *name, g)) continue;
+        w->run[g] = b + 1;
+        if (g == FULL && b < w->s->window.pinned / KV_BLOCK) w->has_pinned = false;
+    }
 }
 
 /* Beyond a gap at block b, can any row up to limit still be run? */
@@ -231,27 +228,28 @@ static bool is_hopeless(const walk *w, int64_t b, int64_t limit) {
     return w->run[FULL] == b + 1 && oldest_seen(w->s, FULL, limit) < (b + 1) * KV_BLOCK;
 }
 
-static place find_place(kv_seq *s, const int32_t *ids, int64_t limit) {
+place kv_find_place(kv_seq *s, const int32_t *ids, int64_t limit, bool with_disk) {
     kv *k = s->pool;
-    walk w = {.s = s, .has_pinned = true, .best = {0, 0, NONE}};
+    walk w = {.s = s, .has_pinned = true, .with_disk = with_disk, .best = {0, 0, NONE}};
     kv_name name = {0, 0};
     for (int64_t b = 0; b * KV_BLOCK < limit; b++) {
         int64_t left = min64(KV_BLOCK, limit - b * KV_BLOCK);
         const int32_t *at = ids + b * KV_BLOCK;
-        kv_window nw = named_window(s->window, b);
+        kv_window nw = kv_named_window(s->window, b);
         int same;
-        int32_t e = find_child(k, name, b, nw, at, left, &same);
+        int32_t e = kv_find_child(k, name, b, nw, at, left, &same);
         bool is_whole = same == KV_BLOCK;
         if (same > 0 && !is_whole) {
             walk part = w;
-            step(&part, b, &k->entries[e]);
+            step(&part, b, &k->entries[e], NULL);
             consider(&part, b * KV_BLOCK + same, e);
             w.best = part.best;
         }
-        step(&w, b, is_whole ? &k->entries[e] : NULL);
-        if (is_whole) consider(&w, (b + 1) * KV_BLOCK, NONE);
-        if (left < KV_BLOCK || is_hopeless(&w, b, limit)) break;
-        name = is_whole ? k->entries[e].name : name_of(k, name, nw, at);
+        if (left < KV_BLOCK) break;
+        name = is_whole ? k->entries[e].name : kv_name_of(k, name, nw, at);
+        step(&w, b, is_whole ? &k->entries[e] : NULL, &name);
+        if (is_whole || with_disk) consider(&w, (b + 1) * KV_BLOCK, NONE);
+        if (is_hopeless(&w, b, limit)) break;
     }
     return w.best;
 }
@@ -278,15 +276,15 @@ static void take_place(kv_seq *s, const int32_t *ids, place p) {
     kv_name name = {0, 0};
     for (int64_t b = 0; b < end; b++) {
         const int32_t *at = ids + b * KV_BLOCK;
-        kv_window nw = named_window(s->window, b);
+        kv_window nw = kv_named_window(s->window, b);
         bool is_whole = (b + 1) * KV_BLOCK <= p.len;
         int32_t e = p.tail;
         int same;
         if (is_whole && (is_held(full, b) || is_held(slide, b)))
-            e = find_child(k, name, b, nw, at, KV_BLOCK, &same);
+            e = kv_find_child(k, name, b, nw, at, KV_BLOCK, &same);
         if (is_held(full, b)) hold(s, FULL, b, &k->entries[e]);
         if (is_held(slide, b)) hold(s, SLIDING, b, &k->entries[e]);
-        if (is_whole) name = name_of(k, name, nw, at);
+        if (is_whole) name = kv_name_of(k, name, nw, at);
     }
     s->name = name;
     s->n_named = p.len;
@@ -303,7 +301,7 @@ static void take_place(kv_seq *s, const int32_t *ids, place p) {
 
 kv_reuse kv_seq_adopt(kv_seq *s, const int32_t *ids, int64_t limit) {
     assert(s->len == 0 && kv_seq_n_blocks(s) == 0);
-    place p = find_place(s, ids, limit);
+    place p = kv_find_place(s, ids, limit, false);
     if (p.start == 0) return (kv_reuse){0, 0};
     take_place(s, ids, p);
     return (kv_reuse){p.start, p.len - p.start};

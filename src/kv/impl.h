@@ -10,6 +10,7 @@
 #define KV_IMPL_H
 
 #include "kv/chain.h"
+#include "kv/disk.h"
 #include "kv/kv.h"
 
 enum { FULL, SLIDING, N_GROUPS };
@@ -19,6 +20,7 @@ typedef struct slot {
     int32_t n_refs; /* sequences that hold it */
     int32_t entry;  /* its name's, or NONE */
     int32_t older, newer;
+    bool is_saved; /* written to disk, or going to be */
 } slot;
 
 typedef struct group {
@@ -46,6 +48,13 @@ typedef struct entry {
     int32_t ids[KV_BLOCK];
 } entry;
 
+/* A block that should be written, as long as it has this name. */
+typedef struct pending {
+    kv_name name;
+    int32_t group, at;
+} pending;
+enum { KV_PENDING = 4096 };
+
 struct kv {
     kv_shape shape; /* layer_width is our own copy */
     int64_t max_rows, max_chunk, rerun_rows;
@@ -60,6 +69,13 @@ struct kv {
     int32_t *buckets; /* [n_buckets] by parent's name: first entry */
     int64_t n_entries, n_buckets;
     int32_t unused; /* first unused entry */
+    /* With a directory. */
+    kv_disk *disk;    /* or NULL */
+    pending *pending; /* ring of KV_PENDING: [pending_first, pending_end) */
+    int64_t pending_first, pending_end;
+    kv_seq *fetcher; /* whose blocks are being read, or NULL */
+    int64_t n_reading;
+    bool fetch_failed;
 };
 
 /* The pinned blocks first, then a ring for the rest: block b ≥ n_fixed lies at
@@ -71,6 +87,22 @@ typedef struct table {
     int64_t ring;
     int32_t *slots; /* [n_fixed + ring] */
 } table;
+
+/* A place to go on from: rows < len are there, and the sequence starts at `start`, which is less when
+ * sliding rows have to run again. */
+typedef struct place {
+    int64_t len, start;
+    int32_t tail; /* the entry of a last block that is not whole, or NONE */
+} place;
+
+/* Bringing blocks back from disk: how far the asking is. */
+typedef struct fetch {
+    bool is_over;
+    place place;
+    int64_t next; /* block, and group of it */
+    int group;
+    kv_name name; /* of the blocks before it */
+} fetch;
 
 struct kv_seq {
     kv *pool;
@@ -85,6 +117,7 @@ struct kv_seq {
     int64_t n_named; /* positions whose ids are in `name` and `tail` */
     kv_name name;    /* of the blocks before the one being filled */
     int32_t tail[KV_BLOCK];
+    fetch fetch;
     int64_t marks[KV_MAX_MARKS];
     int n_marks;
 };
@@ -114,6 +147,20 @@ void kv_poison_rows(kv *k, int g, int32_t at, int64_t n_rows);
 
 /* ── cache.c ── */
 void kv_forget(kv *k, int g, int32_t at); /* takes a slot's name away */
+/* The child of parent that has most of these n ids in common; *n_common of them. */
+int32_t kv_find_child(kv *k, kv_name parent, int64_t block, kv_window w, const int32_t *ids,
+                      int64_t n, int *n_common);
+int32_t kv_add_entry(kv *k, kv_name parent, int64_t block, kv_window w, const int32_t *ids, int n);
+/* What a block's name depends on beside its ids: rows before p + W are the same in every window. */
+kv_window kv_named_window(kv_window w, int64_t block);
+kv_name kv_name_of(const kv *k, kv_name parent, kv_window w, const int32_t *ids);
+/* The best place to go on from with what is in memory, or (with_disk) there and on disk. */
+place kv_find_place(kv_seq *s, const int32_t *ids, int64_t limit, bool with_disk);
+
+/* ── spill.c ── */
+size_t kv_block_bytes(const kv *k, int g); /* of all its layers */
+void kv_save_later(kv *k, int g, int32_t at);
+void kv_close_disk(kv *k);
 
 /* ── kv.c ── */
 static inline int32_t *slot_of(const table *t, int64_t b) {

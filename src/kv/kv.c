@@ -64,6 +64,7 @@ static void drop_tail(kv *k, int g, table *t, int64_t from) {
 void kv_seq_free(kv_seq *s) {
     if (!s) return;
     kv_name_tail(s);
+    if (s->fetch.place.start > 0 && s->pool->fetcher == s) s->pool->fetcher = NULL;
     for (int g = 0; g < N_GROUPS; g++) {
         drop_tail(s->pool, g, &s->tables[g], 0);
         free(s->tables[g].slots);

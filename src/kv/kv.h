@@ -71,6 +71,7 @@ typedef struct kv_config {
     int64_t max_chunk;    /* most rows appended at once */
     uint64_t cache_bytes; /* blocks beyond what the sequences may hold, for the cache; on top of the
                              few that a re-run and snapshots of sliding layers want */
+    uint64_t disk_bytes; /* budget of the directory that kv_open_disk will be given; 0 = none */
 } kv_config;
 
 /* Bytes kv_new will allocate for this configuration, exactly; 0 on overflow. */
@@ -121,6 +122,26 @@ void kv_seq_share(kv_seq *s, const int32_t *ids, int64_t n);
 enum { KV_MAX_MARKS = 4 };
 void kv_seq_mark(kv_seq *s, int64_t pos);
 bool kv_seq_is_rerunning(const kv_seq *s);
+
+/* ── On disk ── */
+typedef struct kv_disk_config {
+    const char *dir;    /* made if it is not there; 0700 */
+    uint64_t max_bytes; /* least recently used files go */
+    uint64_t made_by;   /* stands for the model's weights and the arithmetic: rows of another are not
+                           taken. Shape and row format are added */
+    void (*notify)(void *ctx); /* any thread: kv_run_disk has something to do. May be NULL */
+    void *notify_ctx;
+} kv_disk_config;
+/* Named blocks are written there from now on and found there. Before any sequence; closed with the
+ * pool, which then waits for what is to be written, a few seconds at most. */
+bool kv_open_disk(kv *k, const kv_disk_config *c, error *err);
+/* Moves blocks to the writing thread and from the reading one, as many as there are buffers. Does not
+ * wait. */
+void kv_run_disk(kv *k);
+/* Before kv_seq_adopt, for the same ids: asks for the blocks on disk that are worth reading. True: they
+ * are on their way, call again (after kv_run_disk); others may run meanwhile. One sequence at a time
+ * is served. */
+bool kv_seq_fetch(kv_seq *s, const int32_t *ids, int64_t limit);
 
 typedef dev_range kv_range; /* positions, half-open */
 /* What row i of a layer sees, ascending: 0, 1 or 2 disjoint ranges. sliding_width 0 = full layer. */

@@ -87,6 +87,10 @@ static bool plan(const kv_config *c, layout *l, const char **why) {
     }
     if (sum > UINT64_MAX / 2) return false;
     for (l->n_buckets = 16; l->n_buckets < l->n_entries;) l->n_buckets *= 2;
+    if (c->disk_bytes > 0)
+        meta += KV_PENDING * sizeof(pending) +
+                kv_disk_plan(c->disk_bytes, (const size_t[]){l->slot_bytes * (size_t)l->n_layers[0],
+                                                             l->slot_bytes * (size_t)l->n_layers[1]});
     meta += (uint64_t)l->n_entries * sizeof(entry) + (uint64_t)l->n_buckets * sizeof(int32_t);
     l->data_bytes = (sum + PAGE - 1) / PAGE * PAGE;
     l->total_bytes = l->data_bytes + meta;
@@ -184,6 +188,8 @@ kv *kv_new(const kv_config *c, error *err) {
 
 void kv_free(kv *k) {
     if (!k) return;
+    kv_close_disk(k);
+    free(k->pending);
     for (int g = 0; g < N_GROUPS; g++) {
         free(k->groups[g].free);
         free(k->groups[g].slots);
@@ -298,6 +304,7 @@ void kv_drop_slot(kv *k, int gi, int32_t at, bool recent) {
     if (--g->slots[at].n_refs > 0) return;
     if (g->slots[at].entry != NONE) {
         enter_idle(g, at, recent);
+        if (gi == SLIDING && recent) kv_save_later(k, gi, at); /* others come and go */
         return;
     }
     kv_poison_rows(k, gi, at, 0);

@@ -86,6 +86,9 @@ engine_config session_engine_config(const config *c, error *err) {
     e.max_context_tokens = c->ctx ? c->ctx : l.max_context_tokens;
     e.max_kv_size = l.max_kv_size;
     e.pinned = c->pinned;
+    e.kv_cache_bytes = (uint64_t)c->kv_cache << 20;
+    e.kv_dir = c->kv_dir;
+    e.kv_dir_bytes = (uint64_t)c->kv_dir_size << 20;
     e.max_chunk = (int32_t)c->chunk;
     e.f32_acts = c->f32_acts;
     e.no_repack = c->mmap_rows;

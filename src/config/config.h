@@ -34,13 +34,13 @@ typedef struct config {
     /* model and engine */
     const char *model; /* NULL = built in */
     const char *data_dir;
-    int64_t threads, parallel, ctx, max_kv_size, pinned, chunk, queue;
+    int64_t threads, parallel, ctx, max_kv_size, pinned, chunk, queue, kv_cache, kv_dir_size;
     int64_t max_context_tokens, max_context_tokens_margin; /* of prompts; 0 = not given */
     const char *truncation; /* "auto", "disabled", NULL = not given */
     bool performance_mode;
     int64_t perf_max_tokens, perf_max_context_tokens, perf_max_kv_size,
         perf_prompt_token_budget; /* 0 = not given */
-    const char *kv_type, *load;
+    const char *kv_type, *load, *kv_dir;
     bool f32_acts, mmap_rows, mlock, drop_caches;
     const char *chat_template; /* file with a Jinja template instead of the model's own */
     /* the turn */

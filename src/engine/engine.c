@@ -262,12 +262,18 @@ static void park_unread(engine *e, int64_t now) {
     }
 }
 
-/* Begins with what is there already. A row that runs is one that somebody wants logits of, or one that
- * nobody has: at least the last, and all whose scores are still to be told. */
+/* A row that runs is one that somebody wants logits of, or one that nobody has: at least the last, and
+ * all whose scores are still to be told. */
+static int64_t most_reused(const engine_job *j) {
+    int64_t n_prompt = (int64_t)j->request.n_prompt;
+    if (j->request.score_prompt >= 0 && j->n_said < n_prompt - 1) return j->n_said;
+    return n_prompt + j->n_generated - 1;
+}
+
+/* Begins with what is there already. */
 static void adopt(engine *e, engine_job *j) {
-    int64_t n_prompt = (int64_t)j->request.n_prompt, limit = n_prompt + j->n_generated - 1;
-    if (j->request.score_prompt >= 0 && j->n_said < n_prompt - 1) limit = j->n_said;
-    kv_reuse reuse = kv_seq_adopt(j->seq, j->ids, limit);
+    int64_t n_prompt = (int64_t)j->request.n_prompt;
+    kv_reuse reuse = kv_seq_adopt(j->seq, j->ids, most_reused(j));
     j->n_done = reuse.n_kept;
     add(&e->counters.n_rerun_tokens, (uint64_t)reuse.n_rerun);
     if (j->was_admitted) return; /* it comes back from parking */
@@ -289,22 +295,32 @@ static void give_up_reruns(engine *e) {
     e->lacks_blocks = false;
 }
 
+static void start(engine *e, engine_job *j) {
+    if (!j->start_ns) j->start_ns = clock_ns();
+    adopt(e, j);
+    e->running[e->n_running] = j;
+    j->slot = e->free_slots[e->n_running++];
+    sampler_start(e->samplers[j->slot], &j->request.sampling);
+    sampler_constrain(e->samplers[j->slot], j->matcher);
+    sampler_note_prompt(e->samplers[j->slot], j->ids, j->request.n_prompt);
+    sampler_note_generated(e->samplers[j->slot], j->ids + j->request.n_prompt,
+                           (size_t)j->n_generated);
+}
+
+/* In order of arrival; one whose rows are still being read from disk lets others go first. */
 static void admit(engine *e) {
-    while (e->waiting && e->n_running < e->config.n_parallel) {
-        engine_job *j = e->waiting;
-        e->waiting = j->next;
-        if (!e->waiting) e->waiting_tail = &e->waiting;
+    engine_job **at = &e->waiting;
+    while (*at && e->n_running < e->config.n_parallel) {
+        engine_job *j = *at;
+        if (kv_seq_fetch(j->seq, j->ids, most_reused(j))) {
+            at = &j->next;
+            continue;
+        }
+        *at = j->next;
+        if (!*at) e->waiting_tail = at;
         e->n_waiting--;
         j->next = NULL;
-        if (!j->start_ns) j->start_ns = clock_ns();
-        adopt(e, j);
-        e->running[e->n_running] = j;
-        j->slot = e->free_slots[e->n_running++];
-        sampler_start(e->samplers[j->slot], &j->request.sampling);
-        sampler_constrain(e->samplers[j->slot], j->matcher);
-        sampler_note_prompt(e->samplers[j->slot], j->ids, j->request.n_prompt);
-        sampler_note_generated(e->samplers[j->slot], j->ids + j->request.n_prompt,
-                               (size_t)j->n_generated);
+        start(e, j);
     }
 }
 
@@ -549,6 +565,7 @@ void engine_main(engine *e) {
         unpark(e);
         park_unread(e, now);
         if (e->lacks_blocks) give_up_reruns(e);
+        kv_run_disk(e->kv);
         admit(e);
         atomic_store_explicit(&e->counters.n_running, e->n_running, memory_order_relaxed);
         atomic_store_explicit(&e->counters.n_waiting, e->n_waiting + e->n_parked,

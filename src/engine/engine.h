@@ -37,12 +37,14 @@ typedef struct engine_config {
                                sinks, else one block (the 4 rows that such models lean on) */
     int64_t max_pinned; /* most rows kept for ever because of n_pinned; −1 = `pinned` if that is
                                given, else no cap of its own. Never more than half of max_kv_size */
-    uint64_t
-        kv_cache_bytes;   /* key/value blocks for reuse alone, beyond the running jobs' windows */
-    kern_kv_type kv_type; /* default KERN_KV_F16 */
-    int32_t max_chunk;    /* prefill rows per step at most; 0 = 512 */
-    int step_budget_ms;   /* aim for a step when anybody waits; 0 = 100 */
-    int park_after_ms;    /* a job whose reader left its ring full this long gives its place to one
+    uint64_t kv_cache_bytes; /* key/value blocks for reuse alone, beyond running jobs' windows */
+    const char *kv_dir;      /* blocks are kept there too and survive a restart; NULL = nowhere.
+                               Borrowed while opening */
+    uint64_t kv_dir_bytes;   /* budget of that directory; 0 = 4 GiB */
+    kern_kv_type kv_type;    /* default KERN_KV_F16 */
+    int32_t max_chunk;       /* prefill rows per step at most; 0 = 512 */
+    int step_budget_ms;      /* aim for a step when anybody waits; 0 = 100 */
+    int park_after_ms; /* a job whose reader left its ring full this long gives its place to one
                                that waits, and goes on (from the start, to the same text) when it is
                                read again; 0 = 200 */
     bool f32_acts, no_repack;
@@ -70,7 +72,7 @@ typedef struct engine_plan {
                           running jobs */
     uint64_t process; /* of fixed: the program and its libraries, as found when the plan was made */
     uint64_t tokenizer, above; /* of fixed */
-    uint64_t loading;   /* the most that is held while loading */
+    uint64_t loading;          /* the most that is held while loading */
     uint64_t total;  /* the most that is ever resident: the sum of the first five, or `loading` */
     uint64_t mapped; /* pages of the model file computed from in place: the system takes and
                           restores them as it likes, so they are not in total */

@@ -3,6 +3,26 @@
 
 #include <stdlib.h>
 
+#include "base/hash.h"
+
+static void wake(void *door_of_engine) {
+    door *d = door_of_engine;
+    gate_signal(&d->gate);
+}
+
+/* Rows of other weights or another arithmetic are not these. */
+static bool open_disk(engine *e, error *err) {
+    kv_disk_config c = {
+        .dir = e->config.kv_dir,
+        .max_bytes = e->config.kv_dir_bytes,
+        .made_by = hash_combine(hash_str(e->meta.digest), model_numerics_id(e->model)),
+        .notify = wake,
+        .notify_ctx = e->door,
+    };
+    e->config.kv_dir = NULL; /* borrowed until here */
+    return kv_open_disk(e->kv, &c, err);
+}
+
 static bool build(engine *e, error *err) {
     const engine_config *c = &e->config;
     size_t n = (size_t)c->n_parallel;
@@ -33,6 +53,7 @@ static bool build(engine *e, error *err) {
     int32_t n_known = e->tok ? tok_n_vocab(e->tok) : 0;
     for (int32_t id = 0; id < e->info->n_vocab && id < n_known; id++)
         e->is_end[id] = tok_is_end(e->tok, id);
+    if (c->kv_dir && !open_disk(e, err)) return false;
     return engine_hold(e, err);
 }
 

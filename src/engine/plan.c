@@ -29,6 +29,8 @@ enum {
     LATER_HEAP_BYTES = 2 << 20,
 };
 
+static const uint64_t DEFAULT_KV_DIR_BYTES = (uint64_t)4 << 30;
+
 engine_config engine_defaults(void) {
     return (engine_config){
         .n_queue = DEFAULT_QUEUE,
@@ -66,6 +68,7 @@ bool engine_fill_defaults(engine_config *c, const model_info *info, error *err) 
     if (c->max_chunk == 0) c->max_chunk = DEFAULT_CHUNK;
     if (c->step_budget_ms == 0) c->step_budget_ms = DEFAULT_BUDGET_MS;
     if (c->park_after_ms == 0) c->park_after_ms = DEFAULT_PARK_MS;
+    if (c->kv_dir && c->kv_dir_bytes == 0) c->kv_dir_bytes = DEFAULT_KV_DIR_BYTES;
     if (c->max_pinned == -1) c->max_pinned = c->pinned == -1 ? max_rows : c->pinned;
     if (c->pinned == -1) c->pinned = info->has_sinks ? 0 : KV_BLOCK;
     if (!check_range("threads", c->n_threads, 1, 1024, err) ||
@@ -101,7 +104,8 @@ kv_config engine_kv_config(const engine_config *c, const model_info *info, int64
                        .n_seqs = c->n_parallel,
                        .max_rows = rows,
                        .max_chunk = c->max_chunk,
-                       .cache_bytes = c->kv_cache_bytes};
+                       .cache_bytes = c->kv_cache_bytes,
+                       .disk_bytes = c->kv_dir ? c->kv_dir_bytes : 0};
 }
 
 /* ── The plan ── */

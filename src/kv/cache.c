@@ -35,7 +35,7 @@ static int count_common(const int32_t *a, const int32_t *b, int64_t n) {
 }
 
 int32_t kv_find_child(kv *k, kv_name parent, int64_t block, kv_window w, const int32_t *ids,
-                          int64_t n, int *n_common) {
+                      int64_t n, int *n_common) {
     int32_t best = NONE;
     *n_common = 0;
     for (int32_t i = *bucket_of(k, parent); i != NONE; i = k->entries[i].next) {
@@ -51,8 +51,7 @@ int32_t kv_find_child(kv *k, kv_name parent, int64_t block, kv_window w, const i
     return best;
 }
 
-int32_t kv_add_entry(kv *k, kv_name parent, int64_t block, kv_window w, const int32_t *ids,
-                         int n) {
+int32_t kv_add_entry(kv *k, kv_name parent, int64_t block, kv_window w, const int32_t *ids, int n) {
     int32_t at = k->unused, *head = bucket_of(k, parent);
     entry *e = &k->entries[at]; /* there are as many as slots, and each has at least one */
     k->unused = e->next;

@@ -48,7 +48,8 @@ struct kv_disk {
     void *notify_ctx;
     pthread_t thread;
     bool has_thread;
-    bool has_complained; /* of writing: once */
+    bool has_found_damage;
+    bool has_complained;       /* of writing: once */
     atomic_int n_free, n_done; /* lengths of the lists: looked at without the lock */
 
     pthread_mutex_t lock; /* all below */
@@ -274,7 +275,9 @@ static bool read_file(kv_disk *d, kv_disk_item *it) {
     }
     pthread_mutex_unlock(&d->lock);
     if (!wrong) return true;
-    log_line(LOG_WARN, "kv", "%s/%s %s: ignored", d->dir, name, wrong);
+    log_line(d->has_found_damage ? LOG_INFO : LOG_WARN, "kv", "%s/%s %s: ignored%s", d->dir, name,
+             wrong, d->has_found_damage ? "" : "; further ones are logged at level 2");
+    d->has_found_damage = true;
     if (fd >= 0) unlinkat(d->fd, name, 0);
     return false;
 }
@@ -461,9 +464,10 @@ static bool scan(kv_disk *d) {
     qsort(found, (size_t)n, sizeof *found, by_date);
     for (int32_t i = 0; i < n; i++) remember(d, &found[i].k);
     free(found);
-    log_line(n_models + n_odd ? LOG_WARN : LOG_INFO, "kv",
-             "%s: %lld blocks of this model; ignored: %lld of other models or versions, %lld other files",
-             d->dir, (long long)n_ours, (long long)n_models, (long long)n_odd);
+    log_line(
+        n_models + n_odd ? LOG_WARN : LOG_INFO, "kv",
+        "%s: %lld blocks of this model; ignored: %lld of other models or versions, %lld other files",
+        d->dir, (long long)n_ours, (long long)n_models, (long long)n_odd);
     return true;
 }
 

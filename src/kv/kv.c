@@ -101,10 +101,11 @@ void kv_seq_mark(kv_seq *s, int64_t pos) {
 }
 
 bool kv_is_marked(const kv_seq *s, int64_t block) {
-    for (int i = 0; i < s->n_marks; i++)
-        if (block >= oldest_seen(s, SLIDING, s->marks[i]) / KV_BLOCK &&
-            block <= s->marks[i] / KV_BLOCK)
+    for (int i = 0; i < s->n_marks; i++) {
+        int64_t last = s->marks[i] / KV_BLOCK; /* going on at the mark, or where its block begins */
+        if (block >= oldest_seen(s, SLIDING, last * KV_BLOCK) / KV_BLOCK && block <= last)
             return true;
+    }
     return false;
 }
 

@@ -71,7 +71,7 @@ typedef struct kv_config {
     int64_t max_chunk;    /* most rows appended at once */
     uint64_t cache_bytes; /* blocks beyond what the sequences may hold, for the cache; on top of the
                              few that a re-run and snapshots of sliding layers want */
-    uint64_t disk_bytes; /* budget of the directory that kv_open_disk will be given; 0 = none */
+    uint64_t disk_bytes;  /* budget of the directory that kv_open_disk will be given; 0 = none */
 } kv_config;
 
 /* Bytes kv_new will allocate for this configuration, exactly; 0 on overflow. */
@@ -80,7 +80,7 @@ kv *kv_new(const kv_config *c, error *err);
 void kv_free(kv *k);
 /* Takes every block's pages from the system now; with `lock` they stay. False: errno says why. */
 bool kv_hold(kv *k, bool lock);
-int64_t kv_n_free_blocks(const kv *k, bool sliding); /* held by no sequence: empty or cached */
+int64_t kv_n_free_blocks(const kv *k, bool sliding);   /* held by no sequence: empty or cached */
 int64_t kv_n_cached_blocks(const kv *k, bool sliding); /* of those, findable by name */
 int64_t kv_n_blocks(const kv *k, bool sliding);
 /* Most positions a re-run goes back: Σ (width − 1) over the sliding layers. */
@@ -127,7 +127,7 @@ bool kv_seq_is_rerunning(const kv_seq *s);
 typedef struct kv_disk_config {
     const char *dir;    /* made if it is not there; 0700 */
     uint64_t max_bytes; /* least recently used files go */
-    uint64_t made_by;   /* stands for the model's weights and the arithmetic: rows of another are not
+    uint64_t made_by; /* stands for the model's weights and the arithmetic: rows of another are not
                            taken. Shape and row format are added */
     void (*notify)(void *ctx); /* any thread: kv_run_disk has something to do. May be NULL */
     void *notify_ctx;

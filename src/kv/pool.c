@@ -88,9 +88,10 @@ static bool plan(const kv_config *c, layout *l, const char **why) {
     if (sum > UINT64_MAX / 2) return false;
     for (l->n_buckets = 16; l->n_buckets < l->n_entries;) l->n_buckets *= 2;
     if (c->disk_bytes > 0)
-        meta += KV_PENDING * sizeof(pending) +
-                kv_disk_plan(c->disk_bytes, (const size_t[]){l->slot_bytes * (size_t)l->n_layers[0],
-                                                             l->slot_bytes * (size_t)l->n_layers[1]});
+        meta +=
+            KV_PENDING * sizeof(pending) +
+            kv_disk_plan(c->disk_bytes, (const size_t[]){l->slot_bytes * (size_t)l->n_layers[0],
+                                                         l->slot_bytes * (size_t)l->n_layers[1]});
     meta += (uint64_t)l->n_entries * sizeof(entry) + (uint64_t)l->n_buckets * sizeof(int32_t);
     l->data_bytes = (sum + PAGE - 1) / PAGE * PAGE;
     l->total_bytes = l->data_bytes + meta;

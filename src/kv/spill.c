@@ -136,8 +136,7 @@ static bool fetch_one(kv *k, int g, int64_t b, kv_name parent, kv_name name, kv_
     kv_disk_item *i = kv_disk_take_free(k->disk);
     if (!i) return false;
     i->is_read = true;
-    i->of =
-        (kv_disk_block){.parent = parent, .name = name, .window = w, .block = b, .group = g};
+    i->of = (kv_disk_block){.parent = parent, .name = name, .window = w, .block = b, .group = g};
     memcpy(i->of.ids, ids, sizeof i->of.ids);
     k->n_reading++;
     kv_disk_submit(k->disk, i);
@@ -147,8 +146,7 @@ static bool fetch_one(kv *k, int g, int64_t b, kv_name parent, kv_name name, kv_
 static bool is_needed(const kv_seq *s, const fetch *f, int g, int64_t b) {
     const place *p = &f->place;
     if (!s->tables[g].slots) return false;
-    if (g == SLIDING)
-        return p->start == p->len && b >= oldest_seen(s, SLIDING, p->len) / KV_BLOCK;
+    if (g == SLIDING) return p->start == p->len && b >= oldest_seen(s, SLIDING, p->len) / KV_BLOCK;
     return b < s->window.pinned / KV_BLOCK || b >= oldest_seen(s, FULL, p->start) / KV_BLOCK;
 }
 

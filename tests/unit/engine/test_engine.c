@@ -381,6 +381,42 @@ static void test_usage_tells_what_was_cached(void **state) {
     engine_close(cold);
 }
 
+/* With a directory the next engine goes on where this one stopped: to the same text. */
+static void test_rows_survive_a_restart(void **state) {
+    (void)state;
+    char dir[] = "/tmp/oriel-engine-XXXXXX", command[64];
+    assert_non_null(mkdtemp(dir));
+    model_fake_config f = fake_config();
+    engine_config c = small_config();
+    c.max_kv_size = 512;
+    int32_t prompt[400], said[3][20];
+    for (int i = 0; i < 400; i++) prompt[i] = i * 13 % 50;
+    engine_request r = make_request(20);
+    r.prompt = prompt;
+    r.sampling.temperature = 0;
+    for (int run = 0; run < 3; run++) { /* cold, then with a directory twice */
+        c.kv_dir = run ? dir : NULL;
+        engine *e = open_fake(&f, &c);
+        engine_event ev;
+        for (int part = run == 1 ? 0 : 1; part < 2; part++) {
+            r.n_prompt = part ? 400 : 300;
+            engine_job *j = engine_submit(e, &r, NULL);
+            for (int t = 0; t < 20; t++) {
+                assert_true(engine_wait(j, &ev, PATIENCE_MS));
+                if (part) said[run][t] = ev.token.id;
+            }
+            assert_true(engine_wait(j, &ev, PATIENCE_MS));
+            assert_int_equal(ev.kind, ENGINE_END);
+            if (part) assert_in_range(ev.usage.n_cached, run == 2 ? 384 : run ? 288 : 0, 399);
+            engine_job_free(j);
+        }
+        engine_close(e);
+        if (run) assert_memory_equal(said[run], said[0], sizeof said[0]);
+    }
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    assert_int_equal(system(command), 0);
+}
+
 static void test_plan_shrinks_what_nobody_asked_for(void **state) {
     (void)state;
     model_fake_config f = fake_config(); /* trained for 2^20 tokens */
@@ -522,6 +558,7 @@ int main(void) {
         cmocka_unit_test(test_nothing_to_generate),
         cmocka_unit_test(test_agents_share_one_system_prompt),
         cmocka_unit_test(test_usage_tells_what_was_cached),
+        cmocka_unit_test(test_rows_survive_a_restart),
         cmocka_unit_test(test_plan_shrinks_what_nobody_asked_for),
         cmocka_unit_test(test_real_model),
         cmocka_unit_test(test_plan_before_loading),

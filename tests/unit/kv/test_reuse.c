@@ -1,7 +1,5 @@
-/* Reuse against a cold twin. The model here is a hash with a transformer's dependencies: a row of
- * layer l is made from the layer's input at that position, and the layer's output there from all rows
- * that are visible. So a row that was adopted wrongly, run again from too late, evicted too early or
- * written while shared changes the outputs. The twin computes them from the ids alone. */
+/* Reuse against a cold twin (tests/lib/kv_twin.h): a row that was adopted wrongly, run again from too late,
+ * evicted too early or written while shared changes the outputs. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,61 +10,9 @@
 #include <cmocka.h>
 
 #include "base/hash.h"
-#include "kv/kv.h"
+#include "kv_twin.h"
 
-enum { HEAD_DIM = 4, N_LAYERS = 4, MAX_CHUNK = 48, MAX_LEN = 700, N_TEXTS = 24 };
-
-/* ── The model ── */
-
-static void put(const kv_seq *s, int layer, int64_t pos, uint64_t v) {
-    kv_tile t = kv_get_tile(s, layer, 0, pos / KV_BLOCK);
-    memcpy((char *)t.k + pos % KV_BLOCK * t.stride, &v, sizeof v);
-    memcpy((char *)t.v + pos % KV_BLOCK * t.stride, &v, sizeof v);
-}
-static uint64_t get(const kv_seq *s, int layer, int64_t pos) {
-    kv_tile t = kv_get_tile(s, layer, 0, pos / KV_BLOCK);
-    uint64_t k, v;
-    memcpy(&k, (char *)t.k + pos % KV_BLOCK * t.stride, sizeof k);
-    memcpy(&v, (char *)t.v + pos % KV_BLOCK * t.stride, sizeof v);
-    assert_int_equal(k, v);
-    return k;
-}
-
-/* Runs n ids at the sequence's end. outputs: [n], the last layer's. */
-static void run(kv_seq *s, const int32_t *ids, int64_t n, uint64_t *outputs) {
-    int64_t len = kv_seq_len(s);
-    for (int64_t i = 0; i < n; i++) outputs[i] = hash_mix((uint64_t)ids[i]);
-    for (int l = 0; l < N_LAYERS; l++) {
-        for (int64_t i = 0; i < n; i++)
-            if (!kv_seq_has_row(s, l, len + i))
-                put(s, l, len + i,
-                    hash_combine(outputs[i], (uint64_t)(len + i) * N_LAYERS + (uint64_t)l));
-        for (int64_t i = 0; i < n; i++) {
-            kv_range r[2];
-            int m = kv_seq_visible(s, l, len + i, r);
-            assert_true(m > 0);
-            for (int p = 0; p < m; p++)
-                for (int64_t j = r[p].begin; j < r[p].end; j++)
-                    outputs[i] = hash_combine(outputs[i], get(s, l, j));
-        }
-    }
-}
-
-/* The same without any cache. out: [n] */
-static void twin(const int32_t *widths, kv_window w, const int32_t *ids, int64_t n, uint64_t *out) {
-    static uint64_t rows[MAX_LEN];
-    for (int64_t i = 0; i < n; i++) out[i] = hash_mix((uint64_t)ids[i]);
-    for (int l = 0; l < N_LAYERS; l++) {
-        for (int64_t i = 0; i < n; i++)
-            rows[i] = hash_combine(out[i], (uint64_t)i * N_LAYERS + (uint64_t)l);
-        for (int64_t i = 0; i < n; i++)
-            for (int64_t j = 0; j <= i; j++) {
-                bool sees = widths[l] ? j > i - widths[l]
-                                      : j < w.pinned || w.width == KV_UNBOUNDED || j > i - w.width;
-                if (sees) out[i] = hash_combine(out[i], rows[j]);
-            }
-    }
-}
+enum { N_LAYERS = TWIN_LAYERS, MAX_CHUNK = 48, MAX_LEN = TWIN_MAX_LEN, N_TEXTS = 24 };
 
 /* ── Conversations ── */
 
@@ -106,7 +52,7 @@ static void begin(world *x, talk *t, int64_t max_rows) {
     t->w = (kv_window){p, draw(x, 3) ? max_rows - p : max_rows - p - 10};
     t->s = kv_seq_new(x->k, t->w, NULL);
     assert_non_null(t->s);
-    twin(x->widths, t->w, t->ids, t->n, t->want);
+    twin_cold(x->widths, t->w, t->ids, t->n, t->want);
     kv_reuse r = kv_seq_adopt(t->s, t->ids, t->n - 1);
     assert_int_equal(kv_seq_len(t->s), r.n_kept);
     assert_in_range(r.n_rerun, 0, kv_rerun_rows(x->k));
@@ -127,7 +73,7 @@ static bool go_on(world *x, talk *t) {
         x->n_refused++;
         return false;
     }
-    run(t->s, t->ids + t->at, n, out);
+    twin_run(t->s, t->ids + t->at, n, out);
     if (draw(x, 10) == 0) return true; /* given up between layers: nothing is committed */
     kv_seq_commit(t->s, n);
     kv_seq_share(t->s, t->ids + t->at, n);
@@ -153,7 +99,7 @@ static void run_world(uint64_t seed, int64_t *n_divergences, int64_t *n_rerun, i
     enum { N_TALKS = 3 };
     world x = {.seed = seed, .widths = kinds[seed % 5]};
     int64_t rows = 80 + draw(&x, 3) * 100 + draw(&x, 40);
-    kv_config c = {.shape = {N_LAYERS, 1, HEAD_DIM, x.widths, KERN_KV_F32},
+    kv_config c = {.shape = {N_LAYERS, 1, TWIN_HEAD_DIM, x.widths, KERN_KV_F32},
                    .n_seqs = N_TALKS,
                    .max_rows = rows,
                    .max_chunk = MAX_CHUNK,

@@ -137,9 +137,13 @@ test: $(WANTED) $(B)/oriel
 
 # The engine's simulator for as long as one likes: SOAK_WORLDS engines of 180 jobs each.
 SOAK_WORLDS ?= 2000
-soak: $(B)/oriel $(B)/tests/sim/test_engine $(B)/tests/prop/test_context
+SOAKED := prop/test_context prop/test_exact_reuse unit/kv/test_reuse unit/kv/test_disk sim/test_engine
+soak: $(B)/oriel $(SOAKED:%=$(B)/tests/%)
 	ORIEL_BUILD=$(abspath $(B)) ORIEL_PLAN_ALL=1 python3 tests/e2e/test_plan.py
 	ORIEL_CONTEXT_CASES=100000 $(B)/tests/prop/test_context
+	ORIEL_DIVERGENCES=2000 $(B)/tests/prop/test_exact_reuse
+	ORIEL_KV_WORLDS=60 $(B)/tests/unit/kv/test_reuse
+	ORIEL_KV_KILLS=200 $(B)/tests/unit/kv/test_disk
 	ORIEL_SIM_WORLDS=$(SOAK_WORLDS) ORIEL_SIM_SEED=$${ORIEL_SIM_SEED:-100000} $(B)/tests/sim/test_engine
 
 asan tsan debug:

@@ -48,6 +48,9 @@ void route_metrics(api *a, http_req *r, str arg) {
         (double)e.n_prompt_tokens);
     put(&b, "cached_tokens_total", "counter", "Prompt tokens taken from the cache.",
         (double)e.n_cached_tokens);
+    put(&b, "rerun_tokens_total", "counter",
+        "Tokens run again for sliding layers while full layers kept their rows.",
+        (double)e.n_rerun_tokens);
     put(&b, "generated_tokens_total", "counter", "Tokens generated.", (double)e.n_generated_tokens);
     chat_stats c = chat_get_stats(a->chat);
     put(&b, "context_cut_total", "counter", "Prompts that lost something to be short enough.",
@@ -71,6 +74,8 @@ void route_metrics(api *a, http_req *r, str arg) {
     put(&b, "decode_seconds_total", "counter", "Time sequences spent decoding.",
         (double)e.decode_ns_total / 1e9);
     put(&b, "kv_blocks_used", "gauge", "KV blocks in use.", (double)e.kv_blocks_used);
+    put(&b, "kv_blocks_cached", "gauge", "KV blocks that no sequence holds and that can be found.",
+        (double)e.kv_blocks_cached);
     put(&b, "kv_blocks", "gauge", "KV blocks in all.", (double)e.kv_blocks_total);
     put(&b, "http_requests_total", "counter", "HTTP requests.", (double)h.n_requests);
     put(&b, "http_aborted_total", "counter",

@@ -5,18 +5,23 @@
 
 #include "api/messages.h"
 #include "api/store_chat.h"
+#include "api/tools.h"
+#include "base/log.h"
 
 typedef struct chat_params {
     gen_params gen; /* first: the shared decoders write here */
     const chat_message *messages;
     size_t n_messages;
-    const chat_tool *tools;
-    size_t n_tools;
-    json_t *tool_choice, *response_format, *template_args;
+    tool_set tools;
+    json_t *tool_choice, *function_call, *template_args;
+    chat_answer answer;
+    str prediction;
+    int32_t *predicted; /* the same as tokens */
+    size_t n_predicted;
     bool logprobs, store, has_top;
     int64_t top_logprobs;
     bool parallel_tool_calls;
-    int effort, service_tier, verbosity;
+    int effort, service_tier, verbosity, reasoning_format;
 } chat_params;
 
 static bool decode_messages(const field_ctx *c, json_t *v, const char *path, void *out,
@@ -26,8 +31,12 @@ static bool decode_messages(const field_ctx *c, json_t *v, const char *path, voi
 }
 
 static bool decode_tools(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
-    chat_params *p = out;
-    return tools_parse(c->mem, v, path, &p->tools, &p->n_tools, err);
+    return tools_parse(c->mem, v, path, &((chat_params *)out)->tools, err);
+}
+
+static bool decode_functions(const field_ctx *c, json_t *v, const char *path, void *out,
+                             error *err) {
+    return functions_parse(c->mem, v, path, &((chat_params *)out)->tools, err);
 }
 
 static bool keep_tool_choice(const field_ctx *c, json_t *v, const char *path, void *out,
@@ -37,35 +46,46 @@ static bool keep_tool_choice(const field_ctx *c, json_t *v, const char *path, vo
     return true;
 }
 
+static bool keep_function_call(const field_ctx *c, json_t *v, const char *path, void *out,
+                               error *err) {
+    (void)c, (void)path, (void)err;
+    ((chat_params *)out)->function_call = v;
+    return true;
+}
+
+/* What the answer in words has to be; enforced while it is generated. */
 static bool decode_response_format(const field_ctx *c, json_t *v, const char *path, void *out,
                                    error *err) {
-    (void)c, (void)out;
+    (void)c;
     static const char *const types[] = {"text", "json_object", "json_schema", NULL};
+    static const char SCHEMA[] = "response_format.json_schema.schema";
+    chat_answer *answer = &((chat_params *)out)->answer;
     field_path at, member;
-    json_t *type, *spec, *name, *schema;
+    json_t *type, *spec, *name, *schema, *strict;
     int which;
+    bool ignored;
+    str s;
     if (!field_object(v, path, err) || !(type = field_need(v, "type", path, err)) ||
         !field_enum(type, path_member(&at, path, "type"), types, &which, err))
         return false;
-    if (which == 0) return true;
-    if (which == 2) {
-        str s;
-        if (!(spec = field_need(v, "json_schema", path, err)) ||
-            !field_object(spec, path_member(&at, path, "json_schema"), err) ||
-            !(name = field_need(spec, "name", at.text, err)) ||
-            !field_str(name, path_member(&member, at.text, "name"), &s, err) ||
-            !function_name_check(s, member.text, err))
-            return false;
-        if ((schema = field_get(spec, "schema"))) {
-            path_member(&member, at.text, "schema");
-            if (!field_object(schema, member.text, err) ||
-                !schema_check(schema, member.text, ERR_INVALID_VALUE, err))
-                return false;
-        }
+    if (which < 2) {
+        answer->kind = which ? CHAT_ANSWER_JSON : CHAT_ANSWER_TEXT;
+        return true;
     }
-    path_member(&at, path, "type");
-    return error_set(err, ERR_NOT_IMPLEMENTED, at.text,
-                     "response_format '%s' is not implemented yet.", types[which]);
+    if (!(spec = field_need(v, "json_schema", path, err)) ||
+        !field_object(spec, path_member(&at, path, "json_schema"), err) ||
+        !(name = field_need(spec, "name", at.text, err)) ||
+        !field_str(name, path_member(&member, at.text, "name"), &s, err) ||
+        !function_name_check(s, member.text, err))
+        return false;
+    if ((strict = field_get(spec, "strict")) &&
+        !field_bool(strict, path_member(&member, at.text, "strict"), &ignored, err))
+        return false;
+    schema = field_get(spec, "schema");
+    *answer = (chat_answer){
+        .kind = schema ? CHAT_ANSWER_SCHEMA : CHAT_ANSWER_JSON, .schema = schema, .param = SCHEMA};
+    return !schema || (field_object(schema, SCHEMA, err) &&
+                       schema_check(schema, SCHEMA, ERR_INVALID_VALUE, err));
 }
 
 static bool decode_modalities(const field_ctx *c, json_t *v, const char *path, void *out,
@@ -87,14 +107,15 @@ static bool decode_modalities(const field_ctx *c, json_t *v, const char *path, v
 
 static bool decode_prediction(const field_ctx *c, json_t *v, const char *path, void *out,
                               error *err) {
-    (void)c, (void)out;
     static const char *const types[] = {"content", NULL};
+    chat_params *p = out;
     field_path at;
-    json_t *type;
+    json_t *type, *content;
     int which;
     return field_object(v, path, err) && (type = field_need(v, "type", path, err)) &&
            field_enum(type, path_member(&at, path, "type"), types, &which, err) &&
-           field_need(v, "content", path, err);
+           (content = field_need(v, "content", path, err)) &&
+           content_parse(c->mem, content, path_member(&at, path, "content"), &p->prediction, err);
 }
 
 static bool decode_template_args(const field_ctx *c, json_t *v, const char *path, void *out,
@@ -103,15 +124,6 @@ static bool decode_template_args(const field_ctx *c, json_t *v, const char *path
     if (!field_object(v, path, err)) return false;
     ((chat_params *)out)->template_args = v;
     return true;
-}
-
-static bool decode_functions(const field_ctx *c, json_t *v, const char *path, void *out,
-                             error *err) {
-    (void)c, (void)out;
-    if (!field_array(v, path, API_MAX_TOOLS, err)) return false;
-    return json_array_size(v) == 0 ||
-           error_set(err, ERR_NOT_IMPLEMENTED, path,
-                     "The deprecated 'functions' is not implemented yet; send 'tools'.");
 }
 
 static bool decode_top_logprobs(const field_ctx *c, json_t *v, const char *path, void *out,
@@ -125,6 +137,7 @@ static bool decode_top_logprobs(const field_ctx *c, json_t *v, const char *path,
 static const char *const efforts[] = {"none", "minimal", "low", "medium",
                                       "high", "xhigh",   "max", NULL};
 static const char *const effort_of[] = {"low", "low", "low", "medium", "high", "high", "high"};
+static const char *const reasoning_formats[] = {"none", "auto", "deepseek", NULL};
 static const char *const verbosities[] = {"low", "medium", "high", NULL};
 
 static const field fields[] = {
@@ -162,19 +175,19 @@ static const field fields[] = {
     {.name = "tools",
      .kind = FIELD_CUSTOM,
      .decode = decode_tools,
-     .doc = "functions; custom tools are a 501"},
+     .doc = "functions and custom tools (text, regex and Lark grammars)"},
     {.name = "tool_choice",
      .kind = FIELD_CUSTOM,
      .decode = keep_tool_choice,
-     .doc = "auto and none; required, named and allowed_tools are a 501"},
+     .doc = "none, auto, required, one by name, allowed_tools; enforced while generating"},
     {.name = "parallel_tool_calls",
      .kind = FIELD_BOOL,
      .offset = offsetof(chat_params, parallel_tool_calls),
-     .doc = "harmony makes one call at a time"},
+     .doc = "false: at most one; harmony models make one at a time"},
     {.name = "response_format",
      .kind = FIELD_CUSTOM,
      .decode = decode_response_format,
-     .doc = "text; json_object and json_schema are a 501"},
+     .doc = "text, json_object, json_schema; enforced while generating"},
     {.name = "reasoning_effort",
      .kind = FIELD_ENUM,
      .offset = offsetof(chat_params, effort),
@@ -194,7 +207,7 @@ static const field fields[] = {
     {.name = "prediction",
      .kind = FIELD_CUSTOM,
      .decode = decode_prediction,
-     .doc = "accepted, no effect"},
+     .doc = "usage counts which of its tokens came; no effect on speed"},
     {.name = "metadata",
      .kind = FIELD_CUSTOM,
      .decode = gen_decode_metadata,
@@ -203,8 +216,19 @@ static const field fields[] = {
      .kind = FIELD_BOOL,
      .offset = offsetof(chat_params, store),
      .doc = "keeps the completion for the stored-completion routes"},
-    {.name = "functions", .kind = FIELD_CUSTOM, .decode = decode_functions, .doc = "501"},
-    {.name = "function_call", .kind = FIELD_ACCEPT, .doc = "only beside functions"},
+    {.name = "functions",
+     .kind = FIELD_CUSTOM,
+     .decode = decode_functions,
+     .doc = "older name of tools; the answer then has function_call"},
+    {.name = "function_call",
+     .kind = FIELD_CUSTOM,
+     .decode = keep_function_call,
+     .doc = "none, auto, {name}; only beside functions"},
+    {.name = "reasoning_format",
+     .kind = FIELD_ENUM,
+     .offset = offsetof(chat_params, reasoning_format),
+     .values = reasoning_formats,
+     .doc = "extension; none: reasoning stays in content as the model marks it"},
     {.name = "audio",
      .kind = FIELD_CUSTOM,
      .decode = gen_decode_unsupported,
@@ -226,51 +250,20 @@ static const field fields[] = {
 
 const field_table chat_completions_fields = {fields, sizeof fields / sizeof fields[0]};
 
-/* auto and none work; forcing a call needs guided decoding. */
-static bool check_tool_choice(const chat_params *p, chat_tool_choice *out, error *err) {
-    *out = CHAT_TOOLS_AUTO;
-    json_t *v = p->tool_choice;
-    if (!v) return true;
-    str s = json_str(v);
-    if (json_is_string(v)) {
-        static const char *const values[] = {"none", "auto", "required", NULL};
-        int which;
-        if (!field_enum(v, "tool_choice", values, &which, err)) return false;
-        if (which == 0) *out = CHAT_TOOLS_NONE;
-        if (which < 2) return true;
-        if (!p->n_tools)
-            return error_set(err, ERR_INVALID_VALUE, "tool_choice",
-                             "'tool_choice' is 'required', but there are no 'tools'.");
-    } else {
-        if (!field_object(v, "tool_choice", err)) return false;
-        if (!p->n_tools)
-            return error_set(err, ERR_INVALID_VALUE, "tool_choice",
-                             "'tool_choice' names a tool, but there are no 'tools'.");
-        static const char *const types[] = {"function", "allowed_tools", "custom", NULL};
-        json_t *type = field_need(v, "type", "tool_choice", err), *fn, *name;
-        int which;
-        if (!type || !field_enum(type, "tool_choice.type", types, &which, err)) return false;
-        if (which == 0) {
-            if (!(fn = field_need(v, "function", "tool_choice", err)) ||
-                !field_object(fn, "tool_choice.function", err) ||
-                !(name = field_need(fn, "name", "tool_choice.function", err)) ||
-                !field_str(name, "tool_choice.function.name", &s, err))
-                return false;
-            bool known = false;
-            for (size_t i = 0; i < p->n_tools; i++) known |= str_eq(p->tools[i].name, s);
-            if (!known)
-                return error_set(
-                    err, ERR_INVALID_VALUE, "tool_choice",
-                    "'tool_choice' names the function '%.*s', which is not among 'tools'.",
-                    STR_ARG(s));
-        }
-    }
-    return error_set(
-        err, ERR_NOT_IMPLEMENTED, "tool_choice",
-        "A 'tool_choice' that forces a call is not implemented yet; 'auto' and 'none' work.");
-}
-
 /* ── decoding ── */
+
+static bool encode_prediction(const api *a, arena *mem, chat_params *p, error *err) {
+    tok_ids ids = {0};
+    tok *t = engine_get_tok(a->engine);
+    if (!p->prediction.len || !t) return true;
+    bool ok = tok_encode(t, p->prediction, (tok_encode_opts){0}, &ids, err);
+    p->predicted = arena_array(mem, ids.n + 1, sizeof *p->predicted);
+    if (ok && (ids.failed || !p->predicted))
+        ok = error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
+    if (ok) memcpy(p->predicted, ids.ids, (p->n_predicted = ids.n) * sizeof *ids.ids);
+    tok_ids_deinit(&ids);
+    return ok;
+}
 
 struct chat_request {
     chat_params p;
@@ -278,7 +271,8 @@ struct chat_request {
 };
 
 static bool decode(api *a, arena *mem, json_t *body, chat_request *k, error *err) {
-    k->p = (chat_params){.gen = gen_defaults(a), .effort = -1, .parallel_tool_calls = true};
+    k->p = (chat_params){
+        .gen = gen_defaults(a), .effort = -1, .reasoning_format = 1, .parallel_tool_calls = true};
     field_ctx ctx = {.mem = mem};
     if (!fields_decode(&ctx, body, fields, sizeof fields / sizeof fields[0], "", &k->p, err))
         return false;
@@ -287,13 +281,23 @@ static bool decode(api *a, arena *mem, json_t *body, chat_request *k, error *err
         return error_set(err, ERR_INVALID_VALUE, "top_logprobs",
                          "'top_logprobs' needs 'logprobs' to be true.");
     if (!gen_finish(a, &k->p.gen, err)) return false;
+    if (!encode_prediction(a, mem, &k->p, err)) return false;
+    if (k->p.tool_choice && !tool_choice_parse(k->p.tool_choice, "tool_choice", &k->p.tools, err))
+        return false;
+    if (k->p.function_call && k->p.tools.are_functions &&
+        !function_call_parse(k->p.function_call, "function_call", &k->p.tools, err))
+        return false;
     k->in = (chat_input){.messages = k->p.messages,
                          .n_messages = k->p.n_messages,
-                         .tools = k->p.tools,
-                         .n_tools = k->p.n_tools,
+                         .tools = k->p.tools.tools,
+                         .n_tools = k->p.tools.n,
+                         .tool_choice = k->p.tools.choice,
+                         .are_functions = k->p.tools.are_functions,
+                         .one_call = !k->p.parallel_tool_calls || k->p.tools.are_functions,
+                         .answer = k->p.answer.kind ? &k->p.answer : NULL,
+                         .show_reasoning = k->p.reasoning_format == 0,
                          .now = api_now(),
                          .template_args = k->p.template_args};
-    if (!check_tool_choice(&k->p, &k->in.tool_choice, err)) return false;
     if (k->p.effort >= 0)
         k->in.reasoning_effort = str_from(effort_of[k->p.effort]);
     else if (a->o.reasoning_effort)
@@ -353,7 +357,40 @@ static void put_head(json_out *j, const job *k, const char *object) {
     json_kv_cstr(j, "system_fingerprint", k->a->fingerprint);
 }
 
-static void put_message(json_out *j, const choice *c) {
+/* "function": {name, arguments} or "custom": {name, input}, the deprecated function_call alike. */
+static void put_called(json_out *j, const char *key, str name, bool is_custom, str arguments) {
+    json_key(j, key);
+    json_obj(j);
+    if (name.ptr) json_kv_str(j, "name", name);
+    json_kv_str(j, is_custom ? "input" : "arguments", arguments);
+    json_end_obj(j);
+}
+
+static bool is_custom(const job *k, str name) {
+    const chat_tool *t = tool_set_find(&k->q->p.tools, name);
+    return t && t->is_custom;
+}
+
+static void put_call(json_out *j, const job *k, const choice_call *call) {
+    bool custom = is_custom(k, buf_str(&call->name));
+    buf input = {0};
+    if (custom) tools_put_input(&input, buf_str(&call->arguments));
+    json_obj(j);
+    json_kv_cstr(j, "id", call->id.text);
+    json_kv_cstr(j, "type", custom ? "custom" : "function");
+    put_called(j, custom ? "custom" : "function", buf_str(&call->name), custom,
+               custom ? buf_str(&input) : buf_str(&call->arguments));
+    json_end_obj(j);
+    j->b->failed |= input.failed;
+    buf_deinit(&input);
+}
+
+static const char *finish_name(const job *k, turn_finish f) {
+    if (f == TURN_TOOL_CALLS && k->q->p.tools.are_functions) return "function_call";
+    return api_finish_name(f);
+}
+
+static void put_message(json_out *j, const job *k, const choice *c) {
     json_obj(j);
     json_kv_cstr(j, "role", "assistant");
     json_key(j, "content");
@@ -369,20 +406,13 @@ static void put_message(json_out *j, const choice *c) {
         json_kv_str(j, "reasoning_content", buf_str(&c->reasoning));
         json_kv_str(j, "reasoning", buf_str(&c->reasoning));
     }
-    if (c->n_calls) {
+    if (c->n_calls && k->q->p.tools.are_functions) {
+        put_called(j, "function_call", buf_str(&c->calls[0].name), false,
+                   buf_str(&c->calls[0].arguments));
+    } else if (c->n_calls) {
         json_key(j, "tool_calls");
         json_arr(j);
-        for (size_t i = 0; i < c->n_calls; i++) {
-            json_obj(j);
-            json_kv_cstr(j, "id", c->calls[i].id.text);
-            json_kv_cstr(j, "type", "function");
-            json_key(j, "function");
-            json_obj(j);
-            json_kv_str(j, "name", buf_str(&c->calls[i].name));
-            json_kv_str(j, "arguments", buf_str(&c->calls[i].arguments));
-            json_end_obj(j);
-            json_end_obj(j);
-        }
+        for (size_t i = 0; i < c->n_calls; i++) put_call(j, k, &c->calls[i]);
         json_end_arr(j);
     }
     json_end_obj(j);
@@ -400,13 +430,13 @@ static void render_completion(void *ctx, buf *out) {
         json_obj(&j);
         json_kv_int(&j, "index", (int64_t)i);
         json_key(&j, "message");
-        put_message(&j, c);
+        put_message(&j, k, c);
         json_key(&j, "logprobs");
         if (k->q->p.logprobs)
             api_put_logprobs(&j, k->a, c, 0, c->n_tokens);
         else
             json_put_null(&j);
-        json_kv_cstr(&j, "finish_reason", api_finish_name(c->finish));
+        json_kv_cstr(&j, "finish_reason", finish_name(k, c->finish));
         json_end_obj(&j);
     }
     json_end_arr(&j);
@@ -469,6 +499,38 @@ static void end_chunk(const job *k, json_out *j, choice *c, const char *finish) 
     sse_end(j->b);
 }
 
+/* The name first, then pieces of the arguments. A custom tool's text is known when it is whole. */
+static void put_call_delta(const job *k, choice *c, const turn_event *e, buf *out) {
+    if (!c->n_calls) return;
+    choice_call *call = &c->calls[c->n_calls - 1];
+    bool custom = is_custom(k, buf_str(&call->name)), begins = e->kind == TURN_CALL_BEGIN;
+    if (!begins && custom != (e->kind == TURN_CALL_END)) return;
+    str name = begins ? e->text : (str){0};
+    buf input = {0};
+    if (custom && !begins) tools_put_input(&input, buf_str(&call->arguments));
+    str piece = begins ? (str){0} : custom ? buf_str(&input) : e->text;
+    json_out j = begin_chunk(k, out, c->index);
+    if (k->q->p.tools.are_functions) {
+        put_called(&j, "function_call", name, false, piece);
+    } else {
+        json_key(&j, "tool_calls");
+        json_arr(&j);
+        json_obj(&j);
+        json_kv_int(&j, "index", e->call_index);
+        if (begins) {
+            json_kv_str(&j, "id", e->call_id);
+            json_kv_cstr(&j, "type", custom ? "custom" : "function");
+        }
+        put_called(&j, custom ? "custom" : "function", name, custom, piece);
+        json_end_obj(&j);
+        json_end_arr(&j);
+    }
+    end_chunk(k, &j, c, NULL);
+    if (!custom) buf_clear(&call->arguments);
+    out->failed |= input.failed;
+    buf_deinit(&input);
+}
+
 static void put_event(void *ctx, choice *c, const turn_event *e, buf *out) {
     const job *k = ctx;
     json_out j;
@@ -488,28 +550,11 @@ static void put_event(void *ctx, choice *c, const turn_event *e, buf *out) {
         break;
     case TURN_CALL_BEGIN:
     case TURN_CALL_ARGS:
-        j = begin_chunk(k, out, c->index);
-        json_key(&j, "tool_calls");
-        json_arr(&j);
-        json_obj(&j);
-        json_kv_int(&j, "index", e->call_index);
-        if (e->kind == TURN_CALL_BEGIN) {
-            json_kv_str(&j, "id", e->call_id);
-            json_kv_cstr(&j, "type", "function");
-        }
-        json_key(&j, "function");
-        json_obj(&j);
-        if (e->kind == TURN_CALL_BEGIN) json_kv_str(&j, "name", e->text);
-        json_kv_str(&j, "arguments", e->kind == TURN_CALL_BEGIN ? (str){0} : e->text);
-        json_end_obj(&j);
-        json_end_obj(&j);
-        json_end_arr(&j);
-        end_chunk(k, &j, c, NULL);
-        break;
+    case TURN_CALL_END: put_call_delta(k, c, e, out); break;
     case TURN_END:
         if (error_is_set(&c->err)) break;
         j = begin_chunk(k, out, c->index);
-        end_chunk(k, &j, c, api_finish_name(e->finish));
+        end_chunk(k, &j, c, finish_name(k, e->finish));
         break;
     default: break;
     }
@@ -544,6 +589,20 @@ static http_pull_result pull(http_req *r, void *ctx, buf *out) {
 
 /* ── entry ── */
 
+enum { MAX_UNENFORCED = 1000 }; /* bytes of a header */
+
+/* Of schemas that are not strict: what the answer may ignore. */
+static void tell_unenforced(http_req *r, const turn *t) {
+    str paths = turn_get_unenforced(t);
+    char value[MAX_UNENFORCED + 1];
+    if (!paths.len) return;
+    snprintf(value, sizeof value, "%.*s", STR_ARG(paths));
+    for (char *c = value; *c; c++)
+        if (*c < ' ' || *c > '~') *c = '?';
+    http_add_header(r, "x-oriel-unenforced", value);
+    log_line(LOG_INFO, "api", "request %s: not enforced: %s", http_request_id(r), value);
+}
+
 static bool start(api *a, http_req *r, job *k, error *err) {
     json_t *body = api_parse_body(r, err);
     if (!body || !(k->q = chat_request_decode(a, http_arena(r), body, err))) return false;
@@ -553,7 +612,12 @@ static bool start(api *a, http_req *r, job *k, error *err) {
     if (k->q->p.store) k->keeper = chat_keeper_new(a, r, body);
     k->set = choices_start(a, r, (size_t)k->q->p.gen.n, k->q->p.logprobs, chat_request_make_turn,
                            k->q, err);
-    if (k->set) return true;
+    if (k->set) {
+        k->set->predicted = k->q->p.predicted;
+        k->set->n_predicted = k->q->p.n_predicted;
+        tell_unenforced(r, k->set->items[0].t);
+        return true;
+    }
     if (err->code == ERR_CONTEXT_LENGTH || err->code == ERR_TEMPLATE)
         snprintf(err->param, sizeof err->param, "messages");
     return false;

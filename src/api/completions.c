@@ -12,7 +12,20 @@ typedef struct prompt {
     bool is_text;
     int32_t *ids; /* when it came as tokens */
     size_t n_ids;
+    int32_t *filled; /* with a suffix: both, the way the model fills in the middle */
+    size_t n_filled;
 } prompt;
+
+/* How vocabularies name the parts of a text with a hole: before, after, the hole. */
+static const char *const FIM[][3] = {
+    {"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"},    /* Qwen */
+    {"<fim_prefix>", "<fim_suffix>", "<fim_middle>"},          /* StarCoder */
+    {"<fim-prefix>", "<fim-suffix>", "<fim-middle>"},          /* SantaCoder */
+    {"<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"},    /* DeepSeek: end comes last */
+    {"<|code_prefix|>", "<|code_suffix|>", "<|code_middle|>"}, /* GLM */
+    {"<PRE>", "<SUF>", "<MID>"},                               /* Code Llama */
+    {"▁<PRE>", "▁<SUF>", "▁<MID>"},
+};
 
 typedef struct params {
     gen_params gen; /* first: the shared decoders write here */
@@ -20,6 +33,7 @@ typedef struct params {
     size_t n_prompts;
     int64_t logprobs, best_of;
     bool has_logprobs, has_best_of, echo;
+    str suffix;
 } params;
 
 static bool decode_ids(const field_ctx *c, json_t *v, const char *path, prompt *p, error *err) {
@@ -92,10 +106,35 @@ static bool decode_best_of(const field_ctx *c, json_t *v, const char *path, void
     return field_int(v, path, 1, MAX_BEST_OF, &p->best_of, err);
 }
 
-static bool decode_suffix(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
-    str s;
-    if (!field_str(v, path, &s, err)) return false;
-    return s.len == 0 || gen_decode_not_implemented(c, v, path, out, err);
+/* Tokens of the prompt, the suffix and the marks around them. False: the model has no such marks. */
+static bool fill_in(const api *a, arena *mem, prompt *p, str suffix, error *err) {
+    tok *t = engine_get_tok(a->engine);
+    int32_t marks[3] = {-1, -1, -1};
+    for (size_t i = 0; t && i < sizeof FIM / sizeof *FIM && marks[2] < 0; i++)
+        for (int k = 0; k < 3; k++) {
+            marks[k] = tok_find_special(t, str_from(FIM[i][k]));
+            if (marks[k] < 0) marks[2] = -1;
+            if (marks[k] < 0) break;
+        }
+    if (marks[2] < 0)
+        return error_set(
+            err, ERR_UNSUPPORTED_VALUE, "suffix",
+            "'suffix' is not supported by this model: its vocabulary has no tokens for "
+            "filling in the middle.");
+    tok_ids ids = {0};
+    if (tok_adds_bos(t) && tok_bos(t) >= 0) tok_ids_push(&ids, tok_bos(t));
+    tok_ids_push(&ids, marks[0]);
+    bool ok = !p->is_text || tok_encode(t, p->text, (tok_encode_opts){0}, &ids, err);
+    if (!p->is_text) tok_ids_append(&ids, p->ids, p->n_ids);
+    tok_ids_push(&ids, marks[1]);
+    ok = ok && tok_encode(t, suffix, (tok_encode_opts){0}, &ids, err);
+    tok_ids_push(&ids, marks[2]);
+    p->filled = arena_array(mem, ids.n + 1, sizeof *p->filled);
+    if (ok && (ids.failed || !p->filled))
+        ok = error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
+    if (ok) memcpy(p->filled, ids.ids, (p->n_filled = ids.n) * sizeof *ids.ids);
+    tok_ids_deinit(&ids);
+    return ok;
 }
 
 static const field fields[] = {
@@ -128,7 +167,10 @@ static const field fields[] = {
      .kind = FIELD_CUSTOM,
      .decode = decode_best_of,
      .doc = "1 to 20, the n likeliest per token are returned"},
-    {.name = "suffix", .kind = FIELD_CUSTOM, .decode = decode_suffix, .doc = "501"},
+    {.name = "suffix",
+     .kind = FIELD_STR,
+     .offset = offsetof(params, suffix),
+     .doc = "the text is what comes between; a 400 where the model cannot fill in"},
 };
 
 const field_table completions_fields = {fields, sizeof fields / sizeof fields[0]};
@@ -155,10 +197,10 @@ static void make_turn(void *ctx, size_t i, turn_request *q) {
     job *k = ctx;
     const gen_params *g = &k->p.gen;
     const prompt *p = prompt_of(k, i);
-    q->has_text = p->is_text;
+    q->has_text = p->is_text && !p->n_filled;
     q->text = p->text;
-    q->ids = p->ids;
-    q->n_ids = p->n_ids;
+    q->ids = p->n_filled ? p->filled : p->ids;
+    q->n_ids = p->n_filled ? p->n_filled : p->n_ids;
     q->sampling = g->sampling;
     q->sampling.seed = gen_seed(g, i % k->per_prompt);
     q->sampling.n_top = k->p.has_logprobs              ? (int32_t)k->p.logprobs
@@ -424,6 +466,11 @@ static bool start(api *a, http_req *r, job *k, error *err) {
             err, ERR_INVALID_VALUE, "best_of",
             "'best_of' greater than 'n' cannot be streamed: the best is known only at the end.");
     if (!gen_finish(a, &k->p.gen, err)) return false;
+    if (k->p.suffix.len && k->p.echo)
+        return error_set(err, ERR_INVALID_VALUE, "suffix",
+                         "'suffix' and 'echo' cannot be used together.");
+    for (size_t i = 0; k->p.suffix.len && i < k->p.n_prompts; i++)
+        if (!fill_in(a, http_arena(r), &k->p.prompts[i], k->p.suffix, err)) return false;
     k->per_prompt = (size_t)k->p.best_of;
     size_t n = k->p.n_prompts * k->per_prompt;
     if (n > API_MAX_CHOICES)

@@ -378,8 +378,25 @@ const error *choices_failure(const choices *c) {
     return NULL;
 }
 
+/* How many of the predicted tokens came, in their order; a stretch that did not is passed over. */
+static int64_t count_predicted(const choices *c, const choice *k) {
+    enum { MAX_PASSED = 64 };
+    size_t n, at = 0, n_came = 0;
+    const int32_t *ids = turn_token_ids(k->t, &n);
+    for (size_t i = 0; i < n && at < c->n_predicted; i++) {
+        size_t next = at;
+        while (next < c->n_predicted && next - at < MAX_PASSED && c->predicted[next] != ids[i])
+            next++;
+        if (next == c->n_predicted || next - at == MAX_PASSED) continue;
+        n_came++;
+        at = next + 1;
+    }
+    return (int64_t)n_came;
+}
+
 static void put_usage(json_out *j, int64_t prompt, int64_t cached, int64_t completion,
-                      int64_t reasoning, int64_t dropped_turns, int64_t dropped_tokens) {
+                      int64_t reasoning, int64_t dropped_turns, int64_t dropped_tokens,
+                      int64_t accepted, int64_t rejected) {
     json_obj(j);
     json_kv_int(j, "prompt_tokens", prompt);
     json_kv_int(j, "completion_tokens", completion);
@@ -397,18 +414,20 @@ static void put_usage(json_out *j, int64_t prompt, int64_t cached, int64_t compl
     json_obj(j);
     json_kv_int(j, "reasoning_tokens", reasoning);
     json_kv_int(j, "audio_tokens", 0);
-    json_kv_int(j, "accepted_prediction_tokens", 0);
-    json_kv_int(j, "rejected_prediction_tokens", 0);
+    json_kv_int(j, "accepted_prediction_tokens", accepted);
+    json_kv_int(j, "rejected_prediction_tokens", rejected);
     json_end_obj(j);
     json_end_obj(j);
 }
 
 void choices_put_usage(const choices *c, size_t per_prompt, json_out *j) {
-    int64_t prompt = 0, cached = 0, completion = 0, reasoning = 0, turns = 0, tokens = 0;
+    int64_t prompt = 0, cached = 0, completion = 0, reasoning = 0, turns = 0, tokens = 0,
+            accepted = 0;
     for (size_t i = 0; i < c->n; i++) {
         const turn_usage *u = &c->items[i].usage;
         completion += u->n_completion;
         reasoning += u->n_reasoning;
+        if (c->n_predicted) accepted += count_predicted(c, &c->items[i]);
         if (i % per_prompt == 0) {
             prompt += u->n_prompt;
             cached += u->n_cached;
@@ -416,7 +435,8 @@ void choices_put_usage(const choices *c, size_t per_prompt, json_out *j) {
             tokens += turn_get_context(c->items[i].t)->n_tokens_dropped;
         }
     }
-    put_usage(j, prompt, cached, completion, reasoning, turns, tokens);
+    put_usage(j, prompt, cached, completion, reasoning, turns, tokens, accepted,
+              (int64_t)(c->n_predicted * c->n) - accepted);
 }
 
 http_pull_result choices_pull(choices *c, const choices_sink *sink, void *job, buf *out) {

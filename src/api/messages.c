@@ -11,8 +11,7 @@ static bool no_memory(error *err) {
 
 /* ── content ── */
 
-/* A string, or parts whose texts are joined. Parts a text model cannot take are named. */
-static bool parse_content(arena *mem, json_t *v, const char *path, str *out, error *err) {
+bool content_parse(arena *mem, json_t *v, const char *path, str *out, error *err) {
     if (json_is_string(v)) {
         *out = json_str(v);
         return true;
@@ -85,6 +84,7 @@ static bool parse_calls(arena *mem, json_t *v, const char *path, chat_message *m
         json_t *call = json_array_get(v, i), *id, *body, *name, *text;
         if (!field_object(call, at.text, err)) return false;
         bool custom = field_get(call, "custom") && !field_get(call, "function");
+        calls[i].is_custom = custom;
         const char *key = custom ? "custom" : "function";
         if (!(id = field_need(call, "id", at.text, err)) ||
             !field_str(id, path_member(&member, at.text, "id"), &calls[i].id, err) ||
@@ -158,7 +158,7 @@ static bool parse_message(arena *mem, json_t *v, const char *path, chat_message 
     }
     if (!x && !(x = field_need(v, "content", path, err))) return false;
     m->has_content = true;
-    return parse_content(mem, x, path_member(&p, path, "content"), &m->content, err);
+    return content_parse(mem, x, path_member(&p, path, "content"), &m->content, err);
 }
 
 void messages_name_results(chat_message *m, size_t n) {
@@ -299,51 +299,4 @@ static bool check_schema(json_t *s, const char *where, const char *param, error_
 
 bool schema_check(json_t *schema, const char *path, error_code code, error *err) {
     return check_schema(schema, path, path, code, 0, err);
-}
-
-bool tools_parse(arena *mem, json_t *v, const char *path, const chat_tool **out, size_t *n_out,
-                 error *err) {
-    static const char *const types[] = {"function", "custom", NULL};
-    if (!field_array(v, path, API_MAX_TOOLS, err)) return false;
-    size_t n = json_array_size(v);
-    chat_tool *tools = arena_array(mem, n ? n : 1, sizeof *tools);
-    if (!tools) return no_memory(err);
-    for (size_t i = 0; i < n; i++) {
-        field_path at, f, member;
-        path_index(&at, path, i);
-        json_t *tool = json_array_get(v, i), *type, *fn, *x;
-        int which;
-        if (!field_object(tool, at.text, err) || !(type = field_need(tool, "type", at.text, err)) ||
-            !field_enum(type, path_member(&member, at.text, "type"), types, &which, err))
-            return false;
-        if (which == 1)
-            return error_set(err, ERR_NOT_IMPLEMENTED, at.text,
-                             "Custom tools ('%s') are not implemented yet.", at.text);
-        if (!(fn = field_need(tool, "function", at.text, err)) ||
-            !field_object(fn, path_member(&f, at.text, "function"), err) ||
-            !(x = field_need(fn, "name", f.text, err)) ||
-            !field_str(x, path_member(&member, f.text, "name"), &tools[i].name, err) ||
-            !function_name_check(tools[i].name, member.text, err))
-            return false;
-        if ((x = field_get(fn, "description")) &&
-            !field_str(x, path_member(&member, f.text, "description"), &tools[i].description, err))
-            return false;
-        if ((x = field_get(fn, "strict")) &&
-            !field_bool(x, path_member(&member, f.text, "strict"), &tools[i].strict, err))
-            return false;
-        if ((x = field_get(fn, "parameters"))) {
-            path_member(&member, f.text, "parameters");
-            if (!field_object(x, member.text, err) ||
-                !schema_check(x, member.text, ERR_INVALID_FUNCTION_PARAMETERS, err))
-                return false;
-            tools[i].parameters = x;
-        }
-        for (size_t k = 0; k < i; k++)
-            if (str_eq(tools[k].name, tools[i].name))
-                return error_set(err, ERR_INVALID_VALUE, f.text, "Two tools are called '%.*s'.",
-                                 STR_ARG(tools[i].name));
-    }
-    *out = tools;
-    *n_out = n;
-    return true;
 }

@@ -1,4 +1,4 @@
-/* messages[] and tools[] of OpenAI's requests → chat_input. Not a door. */
+/* messages[] of OpenAI's requests → chat_input. Not a door. */
 #ifndef API_MESSAGES_H
 #define API_MESSAGES_H
 
@@ -10,8 +10,8 @@ bool messages_parse(arena *mem, json_t *v, const char *path, const chat_message 
                     error *err);
 /* Gives each tool result its function's name, for the formats that print it. */
 void messages_name_results(chat_message *m, size_t n);
-bool tools_parse(arena *mem, json_t *v, const char *path, const chat_tool **out, size_t *n,
-                 error *err);
+/* A string, or text parts, which are joined; other parts are a 400 that names them. */
+bool content_parse(arena *mem, json_t *v, const char *path, str *out, error *err);
 /* Is this a JSON Schema at all (types known, members of the right shape)? The first thing wrong is
  * said with where it is. */
 bool schema_check(json_t *schema, const char *path, error_code code, error *err);

@@ -206,17 +206,23 @@ extern const char *const gen_service_tiers[], *const gen_truncations[];
          .max = 1ll << 40,                                                                  \
          .doc = "extension, in performance mode: prompts are cut to this"},                 \
         {.name = "typical_p",                                                               \
-         .kind = FIELD_CUSTOM,                                                              \
-         .decode = gen_decode_not_implemented,                                              \
-         .doc = "501"},                                                                     \
+         .kind = FIELD_NUM,                                                                 \
+         .offset = offsetof(gen_params, sampling.typical_p),                                \
+         .min = 0,                                                                          \
+         .max = 1,                                                                          \
+         .doc = "extension; 1 is off"},                                                     \
         {.name = "xtc_probability",                                                         \
-         .kind = FIELD_CUSTOM,                                                              \
-         .decode = gen_decode_not_implemented,                                              \
-         .doc = "501"},                                                                     \
+         .kind = FIELD_NUM,                                                                 \
+         .offset = offsetof(gen_params, sampling.xtc_probability),                          \
+         .min = 0,                                                                          \
+         .max = 1,                                                                          \
+         .doc = "extension; 0 is off"},                                                     \
         {.name = "xtc_threshold",                                                           \
-         .kind = FIELD_CUSTOM,                                                              \
-         .decode = gen_decode_not_implemented,                                              \
-         .doc = "501"},                                                                     \
+         .kind = FIELD_NUM,                                                                 \
+         .offset = offsetof(gen_params, sampling.xtc_threshold),                            \
+         .min = 0,                                                                          \
+         .max = 0.5,                                                                        \
+         .doc = "extension; default 0.1"},                                                  \
     {                                                                                       \
         .name = "grammar", .kind = FIELD_CUSTOM, .decode = gen_decode_not_implemented,      \
         .doc = "501"                                                                        \
@@ -261,6 +267,9 @@ typedef struct choices {
     choice *items;
     size_t n;
     bool keep_tokens;
+    const int32_t
+        *predicted; /* what the request expected to come; usage counts how much of it did */
+    size_t n_predicted;
 } choices;
 
 /* Starts n turns; all or none. Each `make` call fills the request of choice i. The set is owned by

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/hash.h"
 #include "chat/plain_tools.h"
 
 static bool is_out_of_memory(error *err) {
@@ -96,7 +97,10 @@ bool chat_can_chat(const chat *c) {
  * memory ran out would be a different conversation. */
 typedef struct context {
     const chat *c;
-    bool tells_in_user; /* the template refuses a system message: its words join the user's */
+    /* What a template that refused the messages may want instead, tried in turn: */
+    bool short_ids;     /* nine letters and digits (Mistral's) */
+    bool args_as_text;  /* arguments joined to strings (DeepSeek-R1, Functionary) */
+    bool tells_in_user; /* no system message: what is told of tools joins the user's first */
     bool failed;
 } context;
 
@@ -125,8 +129,15 @@ static void set_text(context *x, json_t *object, const char *key, str s) {
 }
 
 /* Templates write arguments out themselves, so they get the value; text that is no object stays text. */
-static json_t *make_arguments(context *x, str text) {
+static json_t *make_arguments(context *x, const chat_call *call) {
     error err = {0};
+    str text = call->arguments;
+    if (call->is_custom) {
+        json_t *input = json_object();
+        set_text(x, input, "input", text);
+        return input;
+    }
+    if (x->args_as_text) return make_text(text);
     json_t *v = json_parse(text, &err);
     x->failed |= err.code == ERR_NO_MEMORY;
     if (json_is_object(v)) return v;
@@ -134,14 +145,28 @@ static json_t *make_arguments(context *x, str text) {
     return make_text(text);
 }
 
+static void set_id(context *x, json_t *object, const char *key, str id) {
+    static const char LETTERS[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    char out[9];
+    bool fits = id.len == sizeof out;
+    for (size_t i = 0; i < id.len && fits; i++) fits = memchr(LETTERS, id.ptr[i], 62) != NULL;
+    if (!x->short_ids || fits) {
+        set_text(x, object, key, id);
+        return;
+    }
+    uint64_t h = hash_str(id);
+    for (size_t i = 0; i < sizeof out; i++, h /= 62) out[i] = LETTERS[h % 62];
+    set_text(x, object, key, str_make(out, sizeof out));
+}
+
 static json_t *make_calls(context *x, const chat_message *m) {
     json_t *calls = json_array();
     for (size_t i = 0; i < m->n_calls; i++) {
         json_t *call = json_object(), *function = json_object();
-        set_text(x, call, "id", m->calls[i].id);
+        set_id(x, call, "id", m->calls[i].id);
         set(x, call, "type", json_string("function"));
         set_text(x, function, "name", m->calls[i].name);
-        set(x, function, "arguments", make_arguments(x, m->calls[i].arguments));
+        set(x, function, "arguments", make_arguments(x, &m->calls[i]));
         set(x, call, "function", function);
         append(x, calls, call);
     }
@@ -175,7 +200,7 @@ static json_t *make_message(context *x, const chat_message *m) {
         set_text(x, v, "content", m->content);
     if (m->reasoning.len) set_text(x, v, "reasoning_content", m->reasoning);
     if (m->name.len) set_text(x, v, "name", m->name);
-    if (m->call_id.len) set_text(x, v, "tool_call_id", m->call_id);
+    if (m->call_id.len) set_id(x, v, "tool_call_id", m->call_id);
     if (m->n_calls) set(x, v, "tool_calls", make_calls(x, m));
     return v;
 }
@@ -189,8 +214,10 @@ static json_t *make_tools(context *x, const chat_input *in) {
         set_text(x, function, "name", t->name);
         set_text(x, function, "description", t->description);
         set(x, function, "parameters",
-            t->parameters ? json_incref(t->parameters)
-                          : json_pack("{s:s, s:{}}", "type", "object", "properties"));
+            t->is_custom    ? json_pack("{s:s, s:{s:{s:s}}, s:[s]}", "type", "object", "properties",
+                                        "input", "type", "string", "required", "input")
+            : t->parameters ? json_incref(t->parameters)
+                            : json_pack("{s:s, s:{}}", "type", "object", "properties"));
         set(x, tool, "function", function);
         append(x, tools, tool);
     }
@@ -242,24 +269,36 @@ static json_t *make_context(context *x, const chat_input *in) {
 
 /* ── Prompt ── */
 
+/* The template refused: is there something it may rather want to see? */
+static bool try_otherwise(context *x, const chat_input *in, const error *why) {
+    bool has_calls = false;
+    for (size_t i = 0; i < in->n_messages; i++) has_calls |= in->messages[i].n_calls > 0;
+    if (why->code != ERR_TEMPLATE) return false;
+    if (!x->short_ids && contains(str_from(why->message), "length 9")) return x->short_ids = true;
+    if (!x->args_as_text && has_calls) return x->args_as_text = true;
+    if (!x->tells_in_user && x->c->is_plain && in->n_tools) return x->tells_in_user = true;
+    return false;
+}
+
 static bool render_template(const chat *c, const chat_input *in, tok_ids *ids, buf *text,
                             error *err) {
     static const char *const TRUSTED[] = {"bos_token", "eos_token", "messages[].role"};
     jinja_opts opts = {.now_unix_s = in->now, .trusted = TRUSTED, .n_trusted = 3};
     jinja_output out = {0};
     context x = {.c = c};
+    error first = {0}, why = {0};
     bool ok = false;
-    for (int i = 0; i < 2 && !ok; i++) {
-        error why = {0};
+    do {
+        why = (error){0};
         json_t *variables = make_context(&x, in);
         ok = x.failed ? is_out_of_memory(&why)
                       : jinja_render(c->template, variables, &opts, &out, &why);
         json_decref(variables);
-        x.tells_in_user = c->is_plain && in->n_tools && why.code == ERR_TEMPLATE && i == 0;
-        if (!ok && !x.tells_in_user) {
-            *err = why;
-            return false;
-        }
+        if (!ok && !error_is_set(&first)) first = why;
+    } while (!ok && try_otherwise(&x, in, &why));
+    if (!ok) {
+        if (err) *err = first;
+        return false;
     }
     if (ok && ids) {
         /* A template that leaves BOS to the tokenizer gets it; one that writes it is not doubled. */

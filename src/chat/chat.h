@@ -20,7 +20,8 @@ typedef enum chat_role {
 typedef struct chat_call {
     str id; /* "call_…" */
     str name;
-    str arguments; /* the JSON text as the model or the client wrote it */
+    str arguments; /* the JSON text as the model or the client wrote it; a custom tool's free text */
+    bool is_custom;
 } chat_call;
 
 typedef struct chat_message {
@@ -34,13 +35,40 @@ typedef struct chat_message {
     size_t n_calls;
 } chat_message;
 
+typedef enum chat_format { CHAT_FORMAT_TEXT, CHAT_FORMAT_REGEX, CHAT_FORMAT_LARK } chat_format;
+
 typedef struct chat_tool {
     str name, description;
     json_t *parameters; /* JSON Schema object, borrowed; NULL = none declared */
-    bool strict;
+    bool strict;        /* what the schema asks for is enforced, all of it */
+    bool is_barred;     /* the model is told of it but may not call it now */
+    bool is_custom;     /* takes free text instead of parameters … */
+    chat_format format; /* … of this form … */
+    str definition;     /* … which the pattern or grammar here describes */
 } chat_tool;
 
-typedef enum chat_tool_choice { CHAT_TOOLS_AUTO, CHAT_TOOLS_NONE } chat_tool_choice;
+typedef enum chat_tool_choice {
+    CHAT_TOOLS_AUTO,
+    CHAT_TOOLS_NONE,
+    CHAT_TOOLS_REQUIRED /* one that is not barred, right behind the reasoning */
+} chat_tool_choice;
+
+/* The form of an answer in words. */
+typedef enum chat_answer_kind {
+    CHAT_ANSWER_TEXT,
+    CHAT_ANSWER_JSON,   /* any object */
+    CHAT_ANSWER_SCHEMA, /* a value of schema */
+    CHAT_ANSWER_REGEX,  /* source is … */
+    CHAT_ANSWER_LARK,
+    CHAT_ANSWER_GBNF
+} chat_answer_kind;
+
+typedef struct chat_answer {
+    chat_answer_kind kind;
+    json_t *schema; /* borrowed */
+    str source;
+    const char *param; /* where the schema or source stands in the request, for errors */
+} chat_answer;
 
 typedef struct chat_input {
     const chat_message *messages;
@@ -48,10 +76,14 @@ typedef struct chat_input {
     const chat_tool *tools;
     size_t n_tools;
     chat_tool_choice tool_choice;
-    str reasoning_effort;  /* "low" "medium" "high" …; empty = the family's default */
-    str model_identity;    /* harmony system identity; empty = the family's default */
-    str knowledge_cutoff;  /* "2024-06"; empty = the family's default */
-    int64_t now;           /* Unix seconds: "Current date" and strftime_now (UTC) */
+    bool one_call;             /* at most one in an answer */
+    bool are_functions;        /* tools came as the deprecated 'functions': errors name those */
+    const chat_answer *answer; /* NULL = words as the model likes */
+    bool show_reasoning;       /* reasoning is content, as the model marks it */
+    str reasoning_effort;      /* "low" "medium" "high" …; empty = the family's default */
+    str model_identity;        /* harmony system identity; empty = the family's default */
+    str knowledge_cutoff;      /* "2024-06"; empty = the family's default */
+    int64_t now;               /* Unix seconds: "Current date" and strftime_now (UTC) */
     json_t *template_args; /* extra variables for a Jinja template, borrowed, or NULL; harmony takes
                               "builtin_tools": ["browser", "python"] from it */
 } chat_input;

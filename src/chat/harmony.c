@@ -304,9 +304,21 @@ static void put_namespace(buf *out, const harmony_namespace *n) {
             buf_append_cstr(out, "\n// ");
             buf_append_str(out, line);
         }
+        if (t->is_custom && t->format != CHAT_FORMAT_TEXT) {
+            buf_append_cstr(out, t->format == CHAT_FORMAT_REGEX
+                                     ? "\n// Its text matches this regular expression:"
+                                     : "\n// Its text follows this grammar:");
+            for (str rest = t->definition; rest.len;) {
+                str line = next_line(&rest);
+                buf_append_cstr(out, "\n// ");
+                buf_append_str(out, line);
+            }
+        }
         buf_append_cstr(out, "\ntype ");
         buf_append_str(out, t->name);
-        if (t->parameters) {
+        if (t->is_custom) {
+            buf_append_cstr(out, " = (_: string) => any;\n");
+        } else if (t->parameters) {
             buf_append_cstr(out, " = (_: ");
             harmony_put_type(out, t->parameters);
             buf_append_cstr(out, ") => any;\n");

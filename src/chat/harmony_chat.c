@@ -126,7 +126,7 @@ static void add_assistant(builder *b, const chat_message *m, bool keep_reasoning
         harmony_message call = base;
         call.channel = STR("commentary");
         call.recipient = join(&b->a, STR("functions."), (str){0}, m->calls[i].name);
-        call.content_type = STR("<|constrain|>json");
+        if (!m->calls[i].is_custom) call.content_type = STR("<|constrain|>json");
         call.text = m->calls[i].arguments;
         add(b, call);
     }

@@ -12,7 +12,11 @@ void plain_tools_put_instructions(buf *out, const chat_tool *tools, size_t n) {
         json_obj(&j);
         json_kv_str(&j, "name", tools[i].name);
         if (tools[i].description.len) json_kv_str(&j, "description", tools[i].description);
-        if (tools[i].parameters) {
+        if (tools[i].is_custom) {
+            json_key(&j, "parameters");
+            json_put_raw(&j, STR("{\"type\":\"object\",\"properties\":{\"input\":{\"type\":"
+                                 "\"string\"}},\"required\":[\"input\"]}"));
+        } else if (tools[i].parameters) {
             json_key(&j, "parameters");
             json_put_value(&j, tools[i].parameters);
         }
@@ -38,8 +42,12 @@ void plain_tools_put_message(buf *out, const chat_message *m) {
         json_obj(&j);
         json_kv_str(&j, "name", m->calls[i].name);
         json_key(&j, "arguments");
-        json_t *value = json_parse(m->calls[i].arguments, NULL);
-        if (value)
+        json_t *value = m->calls[i].is_custom ? NULL : json_parse(m->calls[i].arguments, NULL);
+        if (m->calls[i].is_custom) {
+            json_obj(&j);
+            json_kv_str(&j, "input", m->calls[i].arguments);
+            json_end_obj(&j);
+        } else if (value)
             json_put_value(&j, value);
         else
             json_put_str(&j, m->calls[i].arguments);

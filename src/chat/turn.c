@@ -12,7 +12,7 @@
 
 #include "base/clock.h"
 #include "base/os.h"
-#include "chat/chat_impl.h"
+#include "chat/constrain.h"
 #include "chat/stop.h"
 
 struct turn {
@@ -28,6 +28,8 @@ struct turn {
     parser_event waiting; /* behind content that was held back */
     bool has_waiting;
     buf shown;
+    grammar *constraint; /* NULL = the model may say anything */
+    buf unenforced;      /* paths of what a tool's schema asks for in vain */
     char call_id[32];
     bool has_calls;
     bool ended, over, failed; /* the engine's end came; ours was handed out; memory ran out */
@@ -83,6 +85,11 @@ static bool make_prompt(turn *t, const turn_request *r, buf *text, error *err) {
     return !(t->prompt.failed || text->failed) || is_out_of_memory(err);
 }
 
+/* What the prompt ends with in the assistant's name. */
+static str find_prefix(const chat *c, str prompt) {
+    return c->style.family && !c->is_harmony ? parser_find_prefix(&c->style, prompt) : (str){0};
+}
+
 static bool make_parser(turn *t, const turn_request *r, str prompt, error *err) {
     chat *c = t->c;
     if (!c->t) return true;
@@ -91,6 +98,9 @@ static bool make_parser(turn *t, const turn_request *r, str prompt, error *err) 
         o.harmony = c->is_harmony ? &c->harmony : NULL;
         o.style = c->style.family ? &c->style : NULL;
         o.inside = c->is_harmony;
+        o.show_reasoning = r->chat->show_reasoning;
+        o.json_answer = r->chat->answer && (r->chat->answer->kind == CHAT_ANSWER_JSON ||
+                                            r->chat->answer->kind == CHAT_ANSWER_SCHEMA);
         o.takes_calls = r->chat->n_tools && r->chat->tool_choice != CHAT_TOOLS_NONE;
         o.tools = r->chat->tools;
         o.n_tools = r->chat->n_tools;
@@ -98,7 +108,7 @@ static bool make_parser(turn *t, const turn_request *r, str prompt, error *err) 
     t->parser = parser_new(&o);
     if (!t->parser) return is_out_of_memory(err);
     /* A template may have opened the reasoning itself, or the first call. */
-    if (o.style) parser_push_text(t->parser, parser_find_prefix(o.style, prompt));
+    if (r->chat) parser_push_text(t->parser, find_prefix(c, prompt));
     return true;
 }
 
@@ -116,6 +126,9 @@ static int64_t limit_tokens(const turn *t, const turn_request *r) {
 static bool start(turn *t, const turn_request *r, buf *text, error *err) {
     if (!check_request(t->c, r, err) || !make_prompt(t, r, text, err)) return false;
     if (!make_parser(t, r, buf_str(text), err)) return false;
+    if (r->chat && !chat_constrain(t->c, r->chat, find_prefix(t->c, buf_str(text)), &t->constraint,
+                                   &t->unenforced, err))
+        return false;
     if (!stop_init(&t->stops, r->stops, r->n_stops)) return is_out_of_memory(err);
     engine_request job = {
         .prompt = t->prompt.ids,
@@ -132,6 +145,7 @@ static bool start(turn *t, const turn_request *r, buf *text, error *err) {
         .wake = r->wake,
         .wake_ctx = r->wake_ctx,
     };
+    if (t->constraint) job.sampling.grammar = t->constraint;
     t->job = engine_submit(t->c->e, &job, err);
     if (t->job && t->is_debug) turn_debug_begin(&t->debug, t->c, buf_str(text));
     return t->job != NULL;
@@ -228,6 +242,24 @@ static void make_call_id(char out[32]) {
     out[5 + sizeof random] = 0;
 }
 
+/* The model's own id where it is one that may be told from others, else a fresh one. */
+static void set_call_id(turn *t, str own) {
+    bool usable = own.len >= 9 && own.len < sizeof t->call_id && !str_is(own, t->call_id);
+    bool says_something = false;
+    for (size_t i = 0; i < own.len && usable; i++) {
+        char c = own.ptr[i];
+        usable = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                 c == '_' || c == '-' || c == '.' || c == ':';
+        says_something |= c != '0';
+    }
+    if (!usable || !says_something) {
+        make_call_id(t->call_id);
+        return;
+    }
+    memcpy(t->call_id, own.ptr, own.len);
+    t->call_id[own.len] = 0;
+}
+
 static bool give_parsed(turn *t, turn_event *out, const parser_event *e) {
     static const turn_event_kind KINDS[] = {
         [PARSER_REASONING] = TURN_REASONING,   [PARSER_PREAMBLE] = TURN_CONTENT,
@@ -236,7 +268,7 @@ static bool give_parsed(turn *t, turn_event *out, const parser_event *e) {
     };
     turn_event result = {.kind = KINDS[e->kind], .text = e->text};
     if (e->kind >= PARSER_CALL_BEGIN) {
-        if (e->kind == PARSER_CALL_BEGIN) make_call_id(t->call_id);
+        if (e->kind == PARSER_CALL_BEGIN) set_call_id(t, e->id);
         t->has_calls = true;
         result.call_index = e->call;
         result.call_id = str_from(t->call_id);
@@ -334,6 +366,10 @@ static bool next_event(turn *t, turn_event *out) {
     return give_end(t, out);
 }
 
+str turn_get_unenforced(const turn *t) {
+    return buf_str(&t->unenforced);
+}
+
 bool turn_poll(turn *t, turn_event *out) {
     engine_event e;
     for (;;) {
@@ -366,6 +402,8 @@ void turn_free(turn *t) {
     if (t->is_debug && !t->over) write_debug(t, TURN_CANCELLED);
     turn_debug_deinit(&t->debug);
     parser_free(t->parser);
+    grammar_unref(t->constraint);
+    buf_deinit(&t->unenforced);
     stop_deinit(&t->stops);
     tok_ids_deinit(&t->prompt);
     tok_ids_deinit(&t->tokens);

@@ -132,6 +132,9 @@ const context_result *turn_get_context(const turn *t);
 const int32_t *turn_prompt_ids(const turn *t, size_t *n);
 /* Generated so far (up to and including the token that ended it). Valid after TURN_END. */
 const int32_t *turn_token_ids(const turn *t, size_t *n);
+/* What the schemas of tools that are not strict ask for and cannot be enforced: paths, commas between
+ * them. Empty when all is. */
+str turn_get_unenforced(const turn *t);
 /* False: nothing now, wake() follows. */
 bool turn_poll(turn *t, turn_event *out);
 /* Blocks, for readers without wake; timeout_ms −1 = for ever. */

@@ -5,7 +5,9 @@
 
 #include "base/hash.h"
 #include "base/os.h"
-#include "sample/dist.h"
+#include "sample/odd.h"
+
+#define XTC_STREAM 0x787463ull /* "xtc" */
 
 /* What penalties need to know of one id. */
 typedef struct tally {
@@ -39,6 +41,7 @@ sample_params sample_defaults(void) {
         .min_tokens_to_keep = 1,
         .repetition_penalty = 1,
         .repetition_window = 20,
+        .xtc_threshold = 0.1,
         .n_top = -1,
     };
 }
@@ -110,6 +113,9 @@ bool sample_check(const sample_params *p, int32_t n_vocab, error *err) {
     return check_decimal("temperature", p->temperature, 0, 2, err) &&
            check_decimal("top_p", p->top_p, 0, 1, err) &&
            check_decimal("min_p", p->min_p, 0, 1, err) &&
+           check_decimal("typical_p", p->typical_p, 0, 1, err) &&
+           check_decimal("xtc_probability", p->xtc_probability, 0, 1, err) &&
+           check_decimal("xtc_threshold", p->xtc_threshold, 0, 0.5, err) &&
            check_int("top_k", p->top_k, 0, INT32_MAX, err) &&
            check_int("min_tokens_to_keep", p->min_tokens_to_keep, 1, INT32_MAX, err) &&
            check_decimal("repetition_penalty", p->repetition_penalty, 0, 10, err) &&
@@ -349,7 +355,7 @@ static int32_t first_allowed(const sampler *s) {
 }
 
 /* Draws from `logits`, whose maximum (finite) and block maxima are known. */
-static int32_t draw(sampler *s, const float *logits, float max, uint64_t step) {
+static int32_t draw(sampler *s, float *logits, float max, uint64_t step) {
     const sample_params *p = &s->p;
     if (p->temperature == 0) {
         int32_t b = 0;
@@ -359,11 +365,19 @@ static int32_t draw(sampler *s, const float *logits, float max, uint64_t step) {
         return i;
     }
     dist_cand last, *cut = NULL;
+    if (p->typical_p > 0 && p->typical_p < 1) {
+        odd_typical(logits, s->n_vocab, max, p->typical_p, p->min_tokens_to_keep, s->cands);
+        max = dist_max(logits, s->n_vocab, s->block_max);
+    }
     if ((p->top_k > 0 && p->top_k < s->n_vocab) || p->top_p < 1 || p->min_p > 0) {
         dist_filter f = {p->top_k, p->min_tokens_to_keep, p->top_p, p->min_p};
         last = dist_cut(logits, s->n_vocab, max, s->block_max, &f, s->cands);
         cut = &last;
     }
+    /* A draw of its own, so that switching it on does not move the others'. */
+    if (p->xtc_probability > 0 && rng_uniform_at(p->seed ^ XTC_STREAM, step) < p->xtc_probability &&
+        odd_exclude_top(logits, s->n_vocab, max, p->xtc_threshold, cut, s->block_max))
+        max = dist_max(logits, s->n_vocab, s->block_max);
     /* Below a millionth nothing but the maximum has weight, and 1/temperature must stay finite. */
     float scale = (float)(1 / (p->temperature > 1e-6 ? p->temperature : 1e-6));
     double sum = dist_sum(logits, s->n_vocab, max, scale, cut, s->block_max, s->block_sum);

@@ -13,6 +13,8 @@
  *      probabilities at temperature 1, so what may be said at all does not depend
  *      on temperature. Rank is by logit, ties to the lower id; each filter keeps a
  *      prefix of the ranking, and top_p and min_p keep at least min_tokens_to_keep.
+ *      Before top_k typical_p takes away, and behind min_p, in as many steps as
+ *      xtc_probability says, XTC.
  *   8. weights exp((logit − max)/temperature) of the survivors, and the token whose
  *      interval, in order of id, holds uniform(seed, step) × their sum
  * If nothing may be chosen (every logit left was NaN or infinite) the token is id 0, under a grammar
@@ -45,7 +47,9 @@ typedef struct sample_params {
     double temperature; /* 0 … 2; 0 = greedy; default 1 */
     double top_p;       /* 0 … 1; 1 = off. Smallest set whose mass reaches top_p, at least 1 */
     double min_p;       /* 0 … 1; 0 = off. Relative to the likeliest token */
-    int32_t top_k;      /* ≥ 0; 0 = off */
+    double typical_p;   /* 0 … 1; 0 and 1 = off. See odd.h */
+    double xtc_probability, xtc_threshold; /* 0 … 1, 0 = off; 0 … 0.5. See odd.h */
+    int32_t top_k;                         /* ≥ 0; 0 = off */
     int32_t min_tokens_to_keep; /* top_p and min_p leave at least this many; ≥ 1; default 1 */
     double repetition_penalty; /* 0 … 10; 0 or 1 = off: logit/penalty if positive else ·penalty */
     int32_t

@@ -1,6 +1,7 @@
 /* POST /tokenize, POST /detokenize and GET /props: what llama.cpp's and vLLM's
  * clients ask a server about its vocabulary and itself. */
 #include "api/messages.h"
+#include "api/tools.h"
 #include "api/serve.h"
 
 typedef struct tokenize_params {
@@ -84,8 +85,11 @@ static bool tokenize(api *a, http_req *r, tokenize_params *p, tok_ids *ids, erro
         return false;
     if (p->messages) {
         chat_input in = {.now = api_now()};
+        tool_set set = {0};
+        if (p->tools && !tools_parse(mem, p->tools, "tools", &set, err)) return false;
+        in.tools = set.tools;
+        in.n_tools = set.n;
         return messages_parse(mem, p->messages, "messages", &in.messages, &in.n_messages, err) &&
-               (!p->tools || tools_parse(mem, p->tools, "tools", &in.tools, &in.n_tools, err)) &&
                chat_render(a->chat, &in, ids, NULL, err);
     }
     if (!p->has_text)

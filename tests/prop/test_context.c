@@ -61,8 +61,9 @@ static void add_calls(talk *t) {
     if (chance(t, 60)) m->reasoning = str_make(letters, draw(t, 60));
     for (size_t i = 0; i < m->n_calls; i++) {
         snprintf(t->ids[at][i], sizeof t->ids[at][i], "c%zu_%zu", at, i);
-        t->calls[at][i] =
-            (chat_call){str_from(t->ids[at][i]), STR("f"), str_make(letters, draw(t, 30))};
+        t->calls[at][i] = (chat_call){.id = str_from(t->ids[at][i]),
+                                      .name = STR("f"),
+                                      .arguments = str_make(letters, draw(t, 30))};
     }
 }
 

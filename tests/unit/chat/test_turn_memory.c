@@ -15,7 +15,8 @@
 
 #define TEXT(s) .content = {s, sizeof(s) - 1}, .has_content = true
 
-static const chat_call CALLS[] = {{{"call_1", 6}, {"get", 3}, {"{\"x\": 1}", 8}}};
+static const chat_call CALLS[] = {
+    {.id = {"call_1", 6}, .name = {"get", 3}, .arguments = {"{\"x\": 1}", 8}}};
 static const chat_message MESSAGES[] = {
     {.role = CHAT_SYSTEM, TEXT("One.")},
     {.role = CHAT_DEVELOPER, TEXT("Two \xFF.")},

@@ -69,8 +69,9 @@ static chat_input read_fixture(arena *a, const json_t *f) {
         for (size_t k = 0; k < m[i].n_calls; k++) {
             const json_t *call = json_array_get(calls, k),
                          *function = json_object_get(call, "function");
-            c[k] = (chat_call){get(call, "id"), get(function, "name"),
-                               dump(a, json_object_get(function, "arguments"))};
+            c[k] = (chat_call){.id = get(call, "id"),
+                               .name = get(function, "name"),
+                               .arguments = dump(a, json_object_get(function, "arguments"))};
         }
     }
     for (size_t i = 0; i < in.n_tools; i++) {

@@ -35,6 +35,8 @@ typedef struct api_options {
     uint64_t config_hash;         /* of the effective configuration, for system_fingerprint */
     sample_params sampling;       /* defaults of the operator for what a request leaves out */
     const char *reasoning_effort; /* default, or NULL */
+    /* Shell lines of the operator's that hear and draw, inside the sandbox; NULL = a typed 501. */
+    const char *transcribe_command, *image_command;
     /* for requests that do not say themselves: [performance mode] */
     config_limits limits[2];
     bool performance_mode;

@@ -83,6 +83,8 @@ int cmd_serve(int argc, char **argv) {
     o.n_threads = (int)c.http_threads;
     o.keys = keys;
     o.n_keys = n_keys;
+    o.transcribe_command = c.transcribe_command;
+    o.image_command = c.image_command;
     o.cors_origins = c.cors_origin;
     o.n_cors_origins = c.n_cors_origin;
     o.allowed_hosts = c.allow_host;

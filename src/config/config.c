@@ -106,6 +106,8 @@ static const option options[] = {
      .help = "web origin that may call, beside loopback ones (repeatable)"},
     {"allow-host", LIST, MANY(allow_host), .commands = CONFIG_SERVE, .arg = "NAME",
      .help = "further Host name this server is known by (repeatable)"},
+    {"transcribe-command", TEXT, AT(transcribe_command), .commands = CONFIG_SERVE},
+    {"image-command", TEXT, AT(image_command), .commands = CONFIG_SERVE},
     {"http-threads", INT, AT(http_threads), .commands = CONFIG_SERVE, .min = 1, .max = 64,
      .fallback = "1"},
     {"parallel", INT, AT(parallel), .commands = CONFIG_SERVE | CONFIG_BENCH, .min = 1, .max = 1024,

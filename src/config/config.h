@@ -62,6 +62,7 @@ typedef struct config {
     const char **api_key, **cors_origin, **allow_host;
     size_t n_api_key, n_cors_origin, n_allow_host;
     const char *api_key_file;
+    const char *transcribe_command, *image_command;
     bool no_store;
     int64_t store_days;
     /* bench */

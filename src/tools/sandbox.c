@@ -120,6 +120,7 @@ typedef struct args {
     const char *v[SANDBOX_MAX_ARGS + SANDBOX_MAX_HIDDEN * 2 + 96];
     int n;
     char numbers[5][32];
+    char *hidden[SANDBOX_MAX_HIDDEN]; /* owned */
 } args;
 
 #define ADD(a, ...)                                                                               \
@@ -149,7 +150,8 @@ static bool make_args(args *a, const sandbox_command *c, error *err) {
         if (i == SANDBOX_MAX_HIDDEN)
             return error_set(err, ERR_INTERNAL, NULL, "More than %d folders are to be hidden.",
                              SANDBOX_MAX_HIDDEN);
-        ADD(a, "--tmpfs", c->hidden[i]);
+        a->hidden[i] = realpath(c->hidden[i], NULL);
+        if (a->hidden[i]) ADD(a, "--tmpfs", a->hidden[i]); /* else it is not there */
     }
     ADD(a, "--chdir", "/tmp", "--seccomp", "3", "--", "prlimit",
         number(a, 0, "--as=", c->limits.memory_bytes),
@@ -245,6 +247,7 @@ out:
     if (in >= 0) close(in);
     if (filter >= 0) close(filter);
     if (pipe_fds[1] >= 0) close(pipe_fds[1]);
+    for (int i = 0; a && i < SANDBOX_MAX_HIDDEN; i++) free(a->hidden[i]);
     free(a);
     if (ok) return s;
     sandbox_close(s);

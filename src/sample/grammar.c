@@ -19,7 +19,9 @@ static void arr_deinit(arr_shape *a) {
     free(a->choices);
 }
 static void obj_deinit(obj_shape *o) {
-    free(o->slots);
+    free(o->first);
+    free(o->choices);
+    for (uint32_t k = 0; k < o->n_some; k++) free(o->some[k].names);
     free(o->required);
     free(o->reach);
     free(o->n_others);
@@ -30,6 +32,7 @@ void grammar_unref(const grammar *g) {
     if (!w || atomic_fetch_sub(&w->n_refs, 1) != 1) return;
     for (size_t i = 0; i < w->n_dfas; i++) dfa_free(w->dfas[i]);
     for (size_t i = 0; i < w->n_nums; i++) num_deinit(&w->nums[i]);
+    for (size_t i = 0; i < w->n_strs; i++) free(w->strs[i].lengths);
     for (size_t i = 0; i < w->n_arrs; i++) arr_deinit(&w->arrs[i]);
     for (size_t i = 0; i < w->n_objs; i++) obj_deinit(&w->objs[i]);
     free(w->nodes);
@@ -91,6 +94,7 @@ void grammar_builder_free(grammar_builder *b) {
     regexes_free(b->x);
     for (int32_t i = 0; i < b->n_dfas; i++) dfa_free(b->dfas[i]);
     for (int32_t i = 0; i < b->n_nums; i++) num_deinit(&b->nums[i]);
+    for (int32_t i = 0; i < b->n_strs; i++) free(b->strs[i].lengths);
     for (int32_t i = 0; i < b->n_arrs; i++) arr_deinit(&b->arrs[i]);
     for (int32_t i = 0; i < b->n_objs; i++) obj_deinit(&b->objs[i]);
     free(b->nodes);

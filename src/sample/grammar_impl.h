@@ -46,13 +46,19 @@ typedef struct jnode {
 
 typedef struct str_shape {
     uint32_t dfa; /* over the decoded characters */
-    bool counts;  /* length limits beside the automaton, which then accepts all text */
+    bool counts;  /* length limits beside the automaton */
     uint32_t min, max;
+    /* Where the automaton is not that of all text: bit k of a state's row: k more characters can lead to
+     * acceptance. Rows reach to max, or to min where there is no max (the last bit: that many or more). */
+    uint64_t *lengths; /* [n_states][n_length_words] or NULL */
+    uint32_t n_length_words;
 } str_shape;
+
+enum { ARR_MAX_CONTAINS = 4, OBJ_MAX_SOME = 16 };
 
 typedef struct arr_choice {
     uint32_t node;
-    bool is_hit; /* counts as one that `contains` is about */
+    uint8_t hits; /* bit k: counts as one that the k-th `contains` is about */
 } arr_choice;
 
 typedef struct arr_shape {
@@ -61,17 +67,33 @@ typedef struct arr_shape {
                              positions from n_prefix on share the last */
     arr_choice *choices;
     uint32_t min, max; /* items; UINT32_MAX: no limit */
-    uint32_t min_hits, max_hits;
-    bool has_contains, is_unique; /* unique: items are strings only */
+
+    uint32_t n_contains;
+    uint32_t min_hits[ARR_MAX_CONTAINS], max_hits[ARR_MAX_CONTAINS]; /* several: below 256 each */
+    bool is_unique; /* items are strings only */
     uint32_t unique_dfa;
     uint16_t height;
 } arr_shape;
+
+typedef struct obj_choice {
+    uint32_t node;
+    uint32_t hits; /* bit k: is the property that the k-th "some" wants */
+} obj_choice;
+
+typedef struct obj_some { /* some property has to be …: its bit is n_named + k */
+    uint64_t *names;      /* [n_words] named properties that can be it */
+    bool others;          /* others can */
+} obj_some;
 
 typedef struct obj_shape {
     uint32_t dfa; /* of keys; label < n_named: that property, else a class of others */
     uint32_t n_named, n_words;
     uint32_t n_slots;
-    uint32_t *slots;    /* [n_slots] label → jnode */
+
+    uint32_t *first; /* [n_slots + 1] label → choices [first, next first); the first is the plain one */
+    obj_choice *choices;
+    obj_some some[OBJ_MAX_SOME];
+    uint32_t n_some;
     uint64_t *required; /* [n_words] */
     uint32_t n_required;
     uint64_t *reach;    /* [n_states][n_words] properties whose names begin here */

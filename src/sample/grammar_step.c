@@ -252,25 +252,41 @@ static const uint64_t TEXT_SEED = 0x6B6579;
 
 /* Properties that may still come: all, or only the required ones where there is room for no others. */
 typedef struct obj_room {
-    bool named_only_required, others;
+    bool none, named_only_required, others;
 } obj_room;
 
 static obj_room find_room(const stepper *s, const obj_shape *o, const frame *f) {
     uint32_t missing = 0;
     for (uint32_t w = 0; w < o->n_words; w++)
         missing += (uint32_t)__builtin_popcountll(o->required[w] & ~f->words[w]);
+    /* One property may be several of those the object has to hold: only a generator is careful. */
+    if (s->exact)
+        for (uint32_t i = o->n_named; i < o->n_named + o->n_some && missing; i++)
+            missing -= !(f->words[i >> 6] >> (i & 63) & 1);
     bool full = o->max != UINT32_MAX && f->n + missing >= o->max;
     /* At the bottom nothing that is not needed may be opened. */
     bool deep = f->depth + s->g->max_height > GRAMMAR_MAX_JSON_DEPTH && f->n + missing >= o->min;
-    return (obj_room){full || deep, !full && !deep && o->has_others};
+    return (obj_room){.none = o->max != UINT32_MAX && f->n >= o->max,
+                      .named_only_required = full || deep,
+                      .others = !full && !deep && o->has_others};
+}
+
+/* Of a word: the bits that are no names. */
+static uint64_t some_bits(const obj_shape *o, uint32_t w) {
+    if ((w + 1) * 64 <= o->n_named) return 0;
+    return w * 64 >= o->n_named ? UINT64_MAX : UINT64_MAX << (o->n_named & 63);
 }
 
 static bool key_is_possible(const obj_shape *o, const dfa *d, const frame *f, obj_room room,
                             uint32_t q, uint64_t x) {
     const uint64_t *reach = o->reach + (size_t)q * o->n_words;
+    if (room.none) return false;
     for (uint32_t w = 0; w < o->n_words; w++) {
         uint64_t free_names = reach[w] & ~f->words[w];
-        if (room.named_only_required) free_names &= o->required[w];
+        if (room.named_only_required)
+            free_names &= o->required[w];
+        else if (o->n_some)
+            free_names &= ~some_bits(o, w);
         if (free_names) return true;
     }
     if (!room.others || !o->n_others[q]) return false;
@@ -284,6 +300,7 @@ typedef struct text_rule { /* what a string is read by */
     const dfa *d;
     bool counts, hashes;
     uint32_t min, max;
+    const str_shape *shape; /* a value */
     const obj_shape *o;  /* a key: of this object … */
     const frame *object; /* … as far as it is */
     obj_room room;
@@ -291,17 +308,32 @@ typedef struct text_rule { /* what a string is read by */
     bool is_unique;
 } text_rule;
 
+/* Some number of characters from here is both what the automaton takes and what the limits allow. */
+static bool length_is_possible(const str_shape *s, uint32_t q, uint32_t n) {
+    const uint64_t *row = s->lengths + (size_t)q * s->n_length_words;
+    uint32_t low = n < s->min ? s->min - n : 0;
+    uint32_t high = (s->max == UINT32_MAX ? s->min : s->max) - (s->max == UINT32_MAX ? 0 : n);
+    for (uint32_t w = low >> 6; w <= high >> 6; w++) {
+        uint64_t bits = row[w];
+        if (w == low >> 6) bits &= UINT64_MAX << (low & 63);
+        if (w == high >> 6 && (high & 63) != 63) bits &= (1ull << ((high & 63) + 1)) - 1;
+        if (bits) return true;
+    }
+    return false;
+}
+
 /* Can the text go on from here to an end that is allowed? */
-static bool is_alive(const text_rule *r, uint32_t q, uint64_t x) {
+static bool is_alive(const text_rule *r, uint32_t q, uint64_t x, uint32_t n) {
+    if (r->shape && r->shape->lengths && !length_is_possible(r->shape, q, n)) return false;
     if (r->o) return key_is_possible(r->o, r->d, r->object, r->room, q, x);
     return !r->is_unique || r->d->n_left[q] > count_seen(r->seen) ||
            find_unseen(r->d, q, x, 0, r->seen, 0);
 }
 
 /* Whether a character of [lo, hi], as UTF-8, keeps the text alive. */
-static bool range_alive(const text_rule *r, uint32_t q, uint64_t x, const uint8_t *lo,
-                        const uint8_t *hi, int n) {
-    if (n == 0) return is_alive(r, q, x);
+static bool range_alive(const text_rule *r, const frame *f, uint32_t q, uint64_t x,
+                        const uint8_t *lo, const uint8_t *hi, int n) {
+    if (n == 0) return is_alive(r, q, x, f->n);
     uint32_t last = DFA_DEAD;
     bool plain = !r->o && !r->is_unique;
     for (int c = lo[0]; c <= hi[0]; c++) {
@@ -309,7 +341,7 @@ static bool range_alive(const text_rule *r, uint32_t q, uint64_t x, const uint8_
         bool inner = plain && c > lo[0] && c < hi[0];
         if (t == DFA_DEAD || (inner && t == last)) continue;
         static const uint8_t low[3] = {0x80, 0x80, 0x80}, high[3] = {0xBF, 0xBF, 0xBF};
-        if (range_alive(r, t, r->hashes ? hash_mix(x ^ (uint64_t)c) : 0, c == lo[0] ? lo + 1 : low,
+        if (range_alive(r, f, t, r->hashes ? hash_mix(x ^ (uint64_t)c) : 0, c == lo[0] ? lo + 1 : low,
                         c == hi[0] ? hi + 1 : high, n - 1))
             return true;
         if (inner) last = t;
@@ -326,7 +358,7 @@ static bool any_alive(const text_rule *r, const frame *f, uint32_t lo, uint32_t 
         char u[4], v[4];
         int n = utf8_encode(a, u);
         utf8_encode(z, v);
-        if (range_alive(r, f->q, f->x, (uint8_t *)u, (uint8_t *)v, n)) return true;
+        if (range_alive(r, f, f->q, f->x, (uint8_t *)u, (uint8_t *)v, n)) return true;
     }
     return false;
 }
@@ -451,6 +483,25 @@ static bool more_is_possible(const stepper *s, const frame *f) {
     return d->n_states && key_is_possible(o, d, f, find_room(s, o, f), 0, TEXT_SEED);
 }
 
+/* Something that is required came in. */
+static bool is_progress(const obj_shape *o, const frame *before, const frame *after) {
+    for (uint32_t w = 0; w < o->n_words; w++)
+        if (o->required[w] & after->words[w] & ~before->words[w]) return true;
+    return false;
+}
+
+/* Whatever the object still has to hold can still come. */
+static bool somes_are_possible(const obj_shape *o, const frame *f) {
+    for (uint32_t i = 0; i < o->n_some; i++) {
+        uint32_t bit = o->n_named + i;
+        if (f->words[bit >> 6] >> (bit & 63) & 1 || o->some[i].others) continue;
+        bool any = false;
+        for (uint32_t w = 0; w < o->n_words && !any; w++) any = o->some[i].names[w] & ~f->words[w];
+        if (!any) return false;
+    }
+    return true;
+}
+
 static void step_key(stepper *s, const frame *f, uint8_t c) {
     const frame *object = f->parent;
     const obj_shape *o = &s->g->objs[f->node];
@@ -462,27 +513,32 @@ static void step_key(stepper *s, const frame *f, uint8_t c) {
     text_step how = step_text(&rule, key, c);
     if (how == TEXT_DEAD) return;
     if (how == TEXT_ON) {
-        if (key->esc || is_alive(&rule, key->q, key->x)) emit(s, key);
+        if (key->esc || is_alive(&rule, key->q, key->x, key->n)) emit(s, key);
         return;
     }
     int32_t label = d->label[key->q];
     bool named = (uint32_t)label < o->n_named;
     uint64_t bit = 1ull << (label & 63);
-    if (named) {
-        if (object->words[label >> 6] & bit) return;
-        if (room.named_only_required && !(o->required[label >> 6] & bit)) return;
-    } else if (!room.others || was_seen(object->seen, key->x))
-        return;
-    frame *next = copy(s, object);
-    if (!next) return;
-    if (named)
-        next->words[label >> 6] |= bit;
-    else
-        next->seen = add_seen(s, object->seen, key->x);
-    if (o->max != UINT32_MAX || next->n < o->min || next->n == 0) next->n++;
-    next->phase = O_COLON;
-    next->q = o->slots[label];
-    emit(s, next);
+    if (named ? (object->words[label >> 6] & bit) != 0 : was_seen(object->seen, key->x)) return;
+    const frame *seen = named ? object->seen : NULL;
+    for (uint32_t k = o->first[label]; k < o->first[label + 1] && !s->overflow; k++) {
+        const obj_choice *choice = &o->choices[k];
+        if (choice->hits == UINT32_MAX) continue;
+        frame *next = copy(s, object);
+        if (!next) return;
+        if (named) next->words[label >> 6] |= bit;
+        for (uint32_t i = 0; i < o->n_some; i++)
+            if (choice->hits >> i & 1)
+                next->words[(o->n_named + i) >> 6] |= 1ull << ((o->n_named + i) & 63);
+        if (room.named_only_required ? !is_progress(o, object, next) : !named && !room.others)
+            continue;
+        if (!named && !seen && !(seen = add_seen(s, object->seen, key->x))) return;
+        next->seen = seen;
+        if (o->max != UINT32_MAX || next->n < o->min || next->n == 0) next->n++;
+        next->phase = O_COLON;
+        next->q = choice->node;
+        if (o->n_some == 0 || somes_are_possible(o, next)) emit(s, next);
+    }
 }
 
 static void begin_value(stepper *s, uint32_t node, const frame *parent, uint8_t c);
@@ -541,18 +597,19 @@ static uint32_t position(const arr_shape *a, uint32_t n) {
     return n < a->n_prefix ? n : a->n_prefix;
 }
 
-/* Can an array with n items, of which `hits` count, still be completed? */
-static bool can_finish(const arr_shape *a, uint32_t n, uint32_t hits) {
-    if (hits > a->max_hits || n > a->max) return false;
+/* Can an array with n items, of which `hits` count, still be completed? One `contains`. */
+static bool can_finish_one(const arr_shape *a, uint32_t n, uint32_t hits) {
+    uint32_t min_hits = a->min_hits[0], max_hits = a->max_hits[0];
+    if (hits > max_hits || n > a->max) return false;
     uint32_t could = 0, must = 0; /* of the items from n on */
     for (uint32_t len = n;; len++) {
-        if (hits + must > a->max_hits) return false;
-        if (len >= a->min && hits + could >= a->min_hits) return true;
+        if (hits + must > max_hits) return false;
+        if (len >= a->min && hits + could >= min_hits) return true;
         if (len >= a->max) return false;
         uint32_t i = position(a, len);
         bool hit = false, miss = false;
         for (uint32_t k = a->first[i]; k < a->first[i + 1]; k++)
-            if (a->choices[k].is_hit)
+            if (a->choices[k].hits)
                 hit = true;
             else
                 miss = true;
@@ -561,14 +618,63 @@ static bool can_finish(const arr_shape *a, uint32_t n, uint32_t hits) {
         must += !miss;
         if (i == a->n_prefix) { /* from here on every item is alike: no need to count one by one */
             uint32_t more = len + 1 < a->min ? a->min - len - 1 : 0;
-            if (hit && hits + could < a->min_hits && a->min_hits - hits - could > more)
-                more = a->min_hits - hits - could;
-            if (!hit && hits + could < a->min_hits) return false;
+            if (!hit && hits + could < min_hits) return false;
+            if (hit && hits + could < min_hits && min_hits - hits - could > more)
+                more = min_hits - hits - could;
             uint64_t end = (uint64_t)len + 1 + more;
             if (end > a->max) return false;
-            return (uint64_t)hits + must + (miss ? 0 : more) <= a->max_hits;
+            return (uint64_t)hits + must + (miss ? 0 : more) <= max_hits;
         }
     }
+}
+
+/* Hits of several are counted in a byte each; where there is no maximum, up to the minimum. */
+static bool add_hits(const arr_shape *a, uint32_t *counts, uint8_t hits) {
+    if (a->n_contains == 1) {
+        if (hits && (a->max_hits[0] != UINT32_MAX || *counts < a->min_hits[0])) ++*counts;
+        return *counts <= a->max_hits[0];
+    }
+    for (uint32_t w = 0; w < a->n_contains; w++) {
+        uint32_t n = *counts >> (8 * w) & 0xFF;
+        if (!(hits >> w & 1) || (a->max_hits[w] == UINT32_MAX && n >= a->min_hits[w])) continue;
+        if (n + 1 > a->max_hits[w]) return false;
+        *counts += 1u << (8 * w);
+    }
+    return true;
+}
+
+static bool has_hits(const arr_shape *a, uint32_t counts) {
+    if (a->n_contains == 1) return counts >= a->min_hits[0];
+    for (uint32_t w = 0; w < a->n_contains; w++)
+        if ((counts >> (8 * w) & 0xFF) < a->min_hits[w]) return false;
+    return true;
+}
+
+/* The same for several, by trying; what takes too long is taken to be possible. */
+static bool can_finish_many(const arr_shape *a, uint32_t n, uint32_t counts, int *work) {
+    bool enough = has_hits(a, counts);
+    if ((enough && n >= a->min) || --*work < 0) return true;
+    if (n >= a->max) return false;
+    uint32_t i = position(a, n);
+    for (uint32_t k = a->first[i]; k < a->first[i + 1]; k++) {
+        uint32_t then = counts;
+        if (!add_hits(a, &then, a->choices[k].hits)) continue;
+        if (i == a->n_prefix && then == counts && !enough) continue; /* a filler brings nothing */
+        if (i == a->n_prefix && then == counts) return a->min <= a->max;
+        if (can_finish_many(a, n + 1, then, work)) return true;
+    }
+    return false;
+}
+
+static bool can_finish(const arr_shape *a, uint32_t n, uint32_t counts) {
+    int work = 2000;
+    return a->n_contains == 1 ? can_finish_one(a, n, counts)
+                              : n <= a->max && can_finish_many(a, n, counts, &work);
+}
+
+static bool can_take(const arr_shape *a, const frame *f, const arr_choice *choice) {
+    uint32_t counts = f->q;
+    return add_hits(a, &counts, choice->hits) && can_finish(a, f->n + 1, counts);
 }
 
 static const dfa *unique_dfa(const stepper *s, const arr_shape *a) {
@@ -577,13 +683,13 @@ static const dfa *unique_dfa(const stepper *s, const arr_shape *a) {
 
 static bool item_is_possible(const stepper *s, const arr_shape *a, const frame *f) {
     if (f->n >= a->max) return false;
-    if (f->n >= a->min && f->q >= a->min_hits &&
+    if (f->n >= a->min && has_hits(a, f->q) &&
         f->depth + s->g->max_height > GRAMMAR_MAX_JSON_DEPTH)
         return false;
     if (a->is_unique && unique_dfa(s, a)->n_left[0] <= count_seen(f->seen)) return false;
     uint32_t i = position(a, f->n);
     for (uint32_t k = a->first[i]; k < a->first[i + 1]; k++)
-        if (!a->has_contains || can_finish(a, f->n + 1, f->q + a->choices[k].is_hit)) return true;
+        if (!a->n_contains || can_take(a, f, &a->choices[k])) return true;
     return false;
 }
 
@@ -593,22 +699,21 @@ static void begin_item(stepper *s, const frame *f, uint8_t c) {
     uint32_t i = position(a, f->n);
     for (uint32_t k = a->first[i]; k < a->first[i + 1]; k++) {
         const arr_choice *choice = &a->choices[k];
-        if (a->has_contains && !can_finish(a, f->n + 1, f->q + choice->is_hit)) continue;
+        if (a->n_contains && !can_take(a, f, choice)) continue;
         frame *next = copy(s, f);
         if (!next) return;
         next->phase = O_NEXT;
         next->ws = 0;
         if (a->max != UINT32_MAX || next->n < a->min || next->n < a->n_prefix || next->n == 0)
             next->n++;
-        next->q += choice->is_hit;
-        if (a->max_hits == UINT32_MAX && next->q > a->min_hits) next->q = a->min_hits;
+        add_hits(a, &next->q, choice->hits);
         seal(next);
         begin_value(s, choice->node, next, c);
     }
 }
 
 static bool array_is_closable(const arr_shape *a, const frame *f) {
-    return f->n >= a->min && f->q >= a->min_hits && f->q <= a->max_hits;
+    return f->n >= a->min && has_hits(a, f->q);
 }
 
 static void step_array(stepper *s, const frame *f, uint8_t c) {
@@ -736,6 +841,7 @@ static void step_number(stepper *s, const frame *from, uint8_t c) {
     bool whole;
     if (s->exact) {
         if (!step_exact_number(f, c)) return;
+        if (shape->is_digits && f->phase != N_SIGN && f->phase != N_INT) return;
         whole = exact_holds(shape, f);
     } else {
         if (!step_plain_number(shape, f, c)) return;
@@ -843,6 +949,7 @@ static void step_string(stepper *s, const frame *from, uint8_t c) {
                       .hashes = unique,
                       .min = shape->min,
                       .max = shape->max,
+                      .shape = shape,
                       .is_unique = unique,
                       .seen = unique ? parent->seen : NULL};
     frame *f = copy(s, from);
@@ -850,7 +957,7 @@ static void step_string(stepper *s, const frame *from, uint8_t c) {
     text_step how = step_text(&rule, f, c);
     if (how == TEXT_DEAD) return;
     if (how == TEXT_ON) {
-        if (f->esc || is_alive(&rule, f->q, f->x)) emit(s, f);
+        if (f->esc || is_alive(&rule, f->q, f->x, f->n)) emit(s, f);
         return;
     }
     if (!unique) {
@@ -958,6 +1065,7 @@ glide_step glide_byte(const stepper *s, glide *at, uint8_t c) {
             if (at->n >= shape->max) return GLIDE_DEAD;
             if (shape->max != UINT32_MAX || at->n < shape->min) at->n++;
         }
+        if (shape->lengths && !length_is_possible(shape, q, at->n)) return GLIDE_DEAD;
         if (f->x) {
             if (at->d->n_left[q] != UINT32_MAX) return GLIDE_LEAVES;
             at->x = hash_mix(at->x ^ c);
@@ -990,7 +1098,7 @@ bool glide_is_open(const stepper *s, const glide *at, uint32_t *room) {
     if (f->kind == F_STR) {
         const str_shape *shape = &s->g->strs[f->node];
         if (shape->counts && shape->max != UINT32_MAX) *room = shape->max - at->n;
-        return true;
+        return !shape->lengths;
     }
     const obj_shape *o = &s->g->objs[f->node];
     return find_room(s, o, f->parent).others;

@@ -115,6 +115,8 @@ bool num_holds(const num_shape *s, const dec *v) {
     }
     for (size_t i = 0; i < s->n_multiples; i++)
         if (!dec_is_multiple(v, &s->multiples[i])) return false;
+    for (size_t i = 0; i < s->n_not_multiples; i++)
+        if (dec_is_multiple(v, &s->not_multiples[i])) return false;
     for (size_t i = 0; i < s->n_banned; i++)
         if (dec_compare(v, &s->banned[i]) == 0) return false;
     return true;
@@ -177,15 +179,17 @@ static wide first_in(const num_shape *s, bool negative, wide low, wide high) {
         }
         return -1;
     }
-    if (s->step == 1 && !s->n_banned_scaled && !s->is_fraction) return low;
+    if (s->step == 1 && !s->n_banned_scaled && !s->is_fraction && !s->n_not_multiples) return low;
     wide unit = (wide)power10(s->n_fraction);
     wide v = (low + s->step - 1) / s->step * s->step;
     for (size_t tries = 0; v <= high; v += s->step, tries++) {
         bool is_banned = s->is_fraction && v % unit == 0;
+        for (size_t i = 0; i < s->n_not_multiples && !is_banned; i++)
+            is_banned = v % s->skips[i] == 0;
         for (size_t i = 0; i < s->n_banned_scaled && !is_banned; i++)
             is_banned = s->banned_scaled[i] == (negative ? -v : v);
         if (!is_banned) return v;
-        if (tries > s->n_banned_scaled + 16) break;
+        if (tries > s->n_banned_scaled + 64) break;
     }
     return -1;
 }
@@ -220,6 +224,8 @@ bool num_prepare(num_shape *s, bool *unrepresentable) {
         want(&frac, fraction_digits(&s->multiples[i]));
         want(&before, int_digits(&s->multiples[i]));
     }
+    for (size_t i = 0; i < s->n_not_multiples; i++)
+        want(&frac, fraction_digits(&s->not_multiples[i]));
     for (size_t i = 0; i < s->n_values; i++) {
         want(&frac, fraction_digits(&s->values[i]));
         want(&before, int_digits(&s->values[i]));
@@ -275,10 +281,20 @@ bool num_prepare(num_shape *s, bool *unrepresentable) {
     s->step = (wide)step;
     free(s->banned_scaled);
     free(s->values_scaled);
+    free(s->skips);
+    s->skips = calloc(s->n_not_multiples + 1, sizeof *s->skips);
     s->banned_scaled = calloc(s->n_banned + 1, sizeof *s->banned_scaled);
     s->values_scaled = calloc(s->n_values + 1, sizeof *s->values_scaled);
     s->n_banned_scaled = 0;
-    if (!s->banned_scaled || !s->values_scaled) return false;
+    if (!s->banned_scaled || !s->values_scaled || !s->skips) return false;
+    for (size_t i = 0; i < s->n_not_multiples; i++)
+        if (!scale_dec(&s->not_multiples[i], frac, true, &s->skips[i], &exact) || s->skips[i] <= 0)
+            fits = false, s->skips[i] = 1;
+        else if (!exact) { /* among integers: whole steps of it */
+            uwide den = power10(fraction_digits(&s->not_multiples[i]));
+            s->skips[i] = (wide)(s->not_multiples[i].m / gcd(s->not_multiples[i].m, den)) *
+                          (wide)power10(frac);
+        }
     for (size_t i = 0; i < s->n_banned; i++)
         if (scale_dec(&s->banned[i], frac, true, &v, &exact) && exact)
             s->banned_scaled[s->n_banned_scaled++] = v;
@@ -301,6 +317,8 @@ bool num_prepare(num_shape *s, bool *unrepresentable) {
 void num_deinit(num_shape *s) {
     free(s->multiples);
     free(s->banned);
+    free(s->not_multiples);
+    free(s->skips);
     free(s->values);
     free(s->banned_scaled);
     free(s->values_scaled);

@@ -36,10 +36,13 @@ bool dec_is_multiple(const dec *a, const dec *of); /* of > 0 */
 /* What a number has to be. */
 typedef struct num_shape {
     bool is_integer, is_fraction; /* must (not) be an integer */
+    bool is_digits;               /* integers are written without dot and exponent: draft 4 */
     bool has_min, has_max, open_min, open_max;
     dec min, max;
     dec *multiples;
     size_t n_multiples;
+    dec *not_multiples; /* … and of none of these */
+    size_t n_not_multiples;
     dec *banned;
     size_t n_banned;
     dec *values; /* has_values: one of these */
@@ -50,7 +53,7 @@ typedef struct num_shape {
     wide low[2],
         high[2]; /* magnitudes of the positive and the negative numbers; low > high: none */
     wide step;   /* multiples of this */
-    wide *banned_scaled, *values_scaled;
+    wide *banned_scaled, *values_scaled, *skips; /* skips: multiples of these are left out */
     size_t n_banned_scaled;
 } num_shape;
 

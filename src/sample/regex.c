@@ -33,6 +33,7 @@ struct regexes {
         rx value;
     } * memo; /* [cap_nodes] of the derivative being computed */
     uint32_t stamp;
+    int64_t work; /* derivatives taken */
     rx any_char, any_text; /* 0: not made yet */
     const char *failure;
 };
@@ -326,6 +327,8 @@ static rx derive(regexes *x, rx r, uint8_t byte) {
     default: break;
     }
     if (x->memo[r].stamp == x->stamp) return x->memo[r].value;
+    if (++x->work > GRAMMAR_MAX_REGEX_WORK)
+        return fail(x, "A pattern takes too long to compile (GRAMMAR_MAX_REGEX_WORK).");
     rx d = -1;
     switch (n.op) {
     case OP_CAT:
@@ -371,6 +374,32 @@ bool regex_is_match(regexes *x, rx a, str text) {
     for (size_t i = 0; i < text.len && a > RX_NONE; i++)
         a = regex_derive(x, a, (uint8_t)text.ptr[i]);
     return a > RX_NONE && x->nodes[a].nullable;
+}
+
+enum { EMPTY_STATES = 400 };
+
+bool regex_is_empty(regexes *x, rx a) {
+    if (a == RX_NONE) return true;
+    rx seen[EMPTY_STATES];
+    size_t n = 0;
+    if (a < 0) return false;
+    seen[n++] = a;
+    for (size_t i = 0; i < n; i++) {
+        if (x->nodes[seen[i]].nullable) return false;
+        rx last = -1;
+        for (int c = 0; c < 256; c++) {
+            rx d = regex_derive(x, seen[i], (uint8_t)c);
+            if (d < 0) return false;
+            if (d == RX_NONE || d == last) continue;
+            last = d;
+            size_t k = 0;
+            while (k < n && seen[k] != d) k++;
+            if (k < n) continue;
+            if (n == EMPTY_STATES) return false;
+            seen[n++] = d;
+        }
+    }
+    return true;
 }
 
 /* ── Characters as bytes ── */

@@ -42,6 +42,8 @@ rx regex_any_char(regexes *x);
 rx regex_any_text(regexes *x); /* well-formed UTF-8 */
 bool regex_is_match(regexes *x, rx a, str text);
 bool regex_is_nullable(const regexes *x, rx a);
+/* No text at all matches; false also where that cannot be seen quickly. */
+bool regex_is_empty(regexes *x, rx a);
 rx regex_derive(regexes *x, rx a, uint8_t byte);
 
 typedef struct regex_syntax {

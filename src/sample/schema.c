@@ -267,6 +267,9 @@ static bool and_text(schema_ctx *c, const text_shape *a, const text_shape *b, te
         out->max = UINT32_MAX;
         return out->n_values > 0;
     }
+    if (a->pattern != RX_ALL && b->pattern != RX_ALL && a->pattern != b->pattern &&
+        regex_is_empty(c->x, regex_and2(c->x, out->pattern, regex_any_text(c->x))))
+        return false;
     return out->min <= out->max && out->pattern != RX_NONE;
 }
 
@@ -288,6 +291,10 @@ static bool and_number(schema_ctx *c, const num_shape *a, const num_shape *b, nu
     }
     out->n_multiples = a->n_multiples + b->n_multiples;
     out->multiples = CONCAT(c, a->multiples, a->n_multiples, b->multiples, b->n_multiples);
+    out->is_digits |= b->is_digits;
+    out->n_not_multiples = a->n_not_multiples + b->n_not_multiples;
+    out->not_multiples =
+        CONCAT(c, a->not_multiples, a->n_not_multiples, b->not_multiples, b->n_not_multiples);
     out->n_banned = a->n_banned + b->n_banned;
     out->banned = CONCAT(c, a->banned, a->n_banned, b->banned, b->n_banned);
     if (a->has_values || b->has_values) {
@@ -361,6 +368,8 @@ static bool and_map(schema_ctx *c, const map_shape *a, const map_shape *b, map_s
                        .n_required = n,
                        .names = CONCAT(c, a->names, a->n_names, b->names, b->n_names),
                        .n_names = a->n_names + b->n_names,
+                       .some = CONCAT(c, a->some, a->n_some, b->some, b->n_some),
+                       .n_some = a->n_some + b->n_some,
                        .min = a->min > b->min ? a->min : b->min,
                        .max = a->max < b->max ? a->max : b->max};
     return out->min <= out->max && out->n_required <= out->max;
@@ -438,7 +447,7 @@ static typed *not_text(schema_ctx *c, const text_shape *s) {
     return t;
 }
 
-static typed *not_number(schema_ctx *c, const num_shape *s, const char **why) {
+static typed *not_number(schema_ctx *c, const num_shape *s) {
     typed *t = all_values(c);
     if (!t) return NULL;
     t->nums.n = 0;
@@ -455,13 +464,15 @@ static typed *not_number(schema_ctx *c, const num_shape *s, const char **why) {
     if (s->n_banned)
         PUSH(c, t->nums,
              ((num_shape){.has_values = true, .values = s->banned, .n_values = s->n_banned}));
+    for (size_t i = 0; i < s->n_not_multiples; i++)
+        PUSH(c, t->nums, ((num_shape){.multiples = &s->not_multiples[i], .n_multiples = 1}));
     dec one = dec_make(false, 1, 0);
     for (size_t i = 0; i < s->n_multiples; i++) {
-        if (dec_compare(&s->multiples[i], &one) != 0) {
-            *why = "it would have to rule out multiples of a number";
-            return NULL;
-        }
-        PUSH(c, t->nums, ((num_shape){.is_fraction = true}));
+        if (dec_compare(&s->multiples[i], &one) != 0)
+            PUSH(c, t->nums,
+                 ((num_shape){.not_multiples = &s->multiples[i], .n_not_multiples = 1}));
+        else
+            PUSH(c, t->nums, ((num_shape){.is_fraction = true}));
     }
     return t;
 }
@@ -554,7 +565,23 @@ static void push_property(schema_ctx *c, typed *t, str name, sx what, bool requi
     PUSH(c, t->maps, m);
 }
 
-static typed *not_map(schema_ctx *c, const map_shape *s, const char **why) {
+/* Some property whose name is among `keys` is `what`. */
+static void push_some(schema_ctx *c, typed *t, rx keys, sx what) {
+    map_shape m = ANY_MAP;
+    map_some *k = arena_alloc(&c->mem, sizeof *k);
+    if (!k || keys == RX_NONE || what == SX_FALSE) return;
+    *k = (map_some){keys, what};
+    m.some = k;
+    m.n_some = 1;
+    m.min = 1;
+    PUSH(c, t->maps, m);
+}
+
+static rx not_keys(schema_ctx *c, rx keys) {
+    return regex_and2(c->x, regex_any_text(c->x), regex_not(c->x, keys));
+}
+
+static typed *not_map(schema_ctx *c, const map_shape *s) {
     typed *t = all_values(c);
     if (!t) return NULL;
     t->maps.n = 0;
@@ -574,16 +601,35 @@ static typed *not_map(schema_ctx *c, const map_shape *s, const char **why) {
         for (size_t k = 0; k < g->n_names; k++)
             if (g->names[k].what != SX_TRUE)
                 push_property(c, t, g->names[k].name, schema_not(c, g->names[k].what), true);
-        bool others = g->others != SX_TRUE;
-        for (size_t k = 0; k < g->n_patterns; k++) others |= g->patterns[k].what != SX_TRUE;
-        if (!others) continue;
-        /* With nothing but forbidden others: more properties than there are names for. */
-        *why = "it would have to find a wrong property under a name that is not listed";
-        return NULL;
+        rx known = RX_NONE;
+        for (size_t k = 0; k < g->n_patterns; k++) {
+            known = regex_alt2(c->x, known, g->patterns[k].pattern);
+            if (g->patterns[k].what != SX_TRUE)
+                push_some(c, t, g->patterns[k].pattern, schema_not(c, g->patterns[k].what));
+        }
+        if (g->others == SX_TRUE) continue;
+        rx *names = arena_array(&c->mem, g->n_names + 1, sizeof *names);
+        if (!names) return NULL;
+        for (size_t k = 0; k < g->n_names; k++)
+            names[k] = regex_literal(c->x, g->names[k].name);
+        known = regex_alt2(c->x, known, regex_alt(c->x, names, g->n_names));
+        push_some(c, t, not_keys(c, known), schema_not(c, g->others));
     }
-    if (s->n_names) {
-        *why = "it would have to find a wrong property name";
-        return NULL;
+    for (size_t i = 0; i < s->n_names; i++) {
+        rx keys = schema_keys_rx(c, s->names[i]);
+        if (keys < 0) return NULL;
+        push_some(c, t, not_keys(c, keys), SX_TRUE);
+    }
+    for (size_t i = 0; i < s->n_some; i++) { /* every property that could have been it is not */
+        map_shape m = ANY_MAP;
+        key_group *g = arena_alloc(&c->mem, sizeof *g);
+        matched_schema *p = arena_alloc(&c->mem, sizeof *p);
+        if (!g || !p) return NULL;
+        *p = (matched_schema){s->some[i].keys, schema_not(c, s->some[i].what)};
+        *g = (key_group){.patterns = p, .n_patterns = 1, .others = SX_TRUE};
+        m.groups = g;
+        m.n_groups = 1;
+        PUSH(c, t->maps, m);
     }
     return t;
 }
@@ -594,10 +640,10 @@ static typed *not_typed(schema_ctx *c, const typed *a, const char **why) {
     t->lits = (uint8_t)(7 & ~a->lits);
     for (size_t i = 0; i < a->texts.n && t; i++) t = and_typed(c, t, not_text(c, &a->texts.v[i]));
     for (size_t i = 0; i < a->nums.n && t; i++)
-        t = and_typed(c, t, not_number(c, &a->nums.v[i], why));
+        t = and_typed(c, t, not_number(c, &a->nums.v[i]));
     for (size_t i = 0; i < a->lists.n && t; i++)
         t = and_typed(c, t, not_list(c, &a->lists.v[i], why));
-    for (size_t i = 0; i < a->maps.n && t; i++) t = and_typed(c, t, not_map(c, &a->maps.v[i], why));
+    for (size_t i = 0; i < a->maps.n && t; i++) t = and_typed(c, t, not_map(c, &a->maps.v[i]));
     return t;
 }
 
@@ -776,6 +822,7 @@ static void read_number(schema_ctx *c, json_t *s, num_shape *n) {
     if ((v = json_object_get(s, "minimum"))) {
         flag = json_object_get(s, "exclusiveMinimum");
         *n = (num_shape){.is_integer = n->is_integer,
+                         .is_digits = n->is_digits,
                          .has_min = true,
                          .min = dec_from_json(v),
                          .open_min = json_is_true(flag)};
@@ -935,6 +982,7 @@ static typed *own_typed(schema_ctx *c, const sx_node *at) {
     if ((v = json_object_get(s, "type"))) keep_types(t, v, &integer);
     if (t->nums.n) {
         t->nums.v[0].is_integer = integer;
+        t->nums.v[0].is_digits = integer && c->resources[at->resource].is_draft4;
         read_number(c, s, &t->nums.v[0]);
     }
     if (t->texts.n && !read_text(c, s, at->path, &t->texts.v[0])) return NULL;
@@ -1025,6 +1073,12 @@ static str get_id(json_t *s) {
     return id;
 }
 
+static bool is_draft4(json_t *s, bool otherwise) {
+    str uri = json_str(json_object_get(s, "$schema"));
+    if (!uri.len) return otherwise;
+    return str_find(uri, STR("draft-04"), 0) >= 0 || str_find(uri, STR("draft-03"), 0) >= 0;
+}
+
 static bool hides_siblings(const schema_ctx *c, json_t *s, bool otherwise) {
     (void)c;
     json_t *v = json_object_get(s, "$schema");
@@ -1054,6 +1108,7 @@ static void list_resources(schema_ctx *c, json_t *s, int32_t resource, int depth
             .uri = resolve_uri(c, c->resources[resource].uri, id),
             .root = s,
             .old = hides_siblings(c, s, c->resources[resource].old),
+            .is_draft4 = is_draft4(s, c->resources[resource].is_draft4),
         };
         resource = c->n_resources++;
     }
@@ -1291,7 +1346,10 @@ static typed *raw_typed(schema_ctx *c, sx a) {
             t = and_typed(c, t, schema_lower(c, sub_index(c, &at, v, i, "allOf")));
     if (t && (v = json_object_get(s, "anyOf"))) t = and_typed(c, t, any_of(c, &at, v));
     if (t && (v = json_object_get(s, "oneOf"))) t = and_typed(c, t, one_of(c, &at, v));
-    if (t && (v = json_object_get(s, "not")))
+    if (t && (v = json_object_get(s, "not")) && json_object_size(v) == 1 &&
+        (value = json_object_get(v, "not"))) /* twice is not at all */
+        t = and_typed(c, t, schema_lower(c, sub(c, &at, value, "not", "not")));
+    else if (t && v)
         t = and_typed(c, t, not_of(c, &at, schema_lower(c, sub(c, &at, v, "not", NULL)), "not"));
     if (t && json_object_get(s, "if")) t = and_typed(c, t, if_then_else(c, &at));
     static const char *const DEPENDENT[] = {"dependentRequired", "dependentSchemas",
@@ -1398,7 +1456,7 @@ int32_t schema_compile(grammar_builder *b, json_t *schema, const grammar_schema_
              builder_grow(b, &c.resources, &c.cap_resources, 1, sizeof *c.resources)) {
         str id = get_id(schema);
         c.resources[0] =
-            (schema_doc){.uri = id, .root = schema, .old = hides_siblings(&c, schema, false)};
+            (schema_doc){.uri = id, .root = schema, .old = hides_siblings(&c, schema, false), .is_draft4 = is_draft4(schema, false)};
         c.n_resources = 1;
         list_resources(&c, schema, 0, 0);
         sx root = schema_raw(&c, schema, 0, path);

@@ -6,7 +6,7 @@
 
 #include "sample/schema_impl.h"
 
-enum { MAX_NAMED = 16000, MAX_PATTERNS = 60, MAX_TEXT_UNROLLED = 3000 };
+enum { MAX_NAMED = 16000, MAX_PATTERNS = 60 };
 
 static bool out_of_memory(schema_ctx *c) {
     return builder_fail(c->b, ERR_NO_MEMORY, NULL, "There is not enough memory for a schema.");
@@ -58,10 +58,91 @@ static bool push_text(schema_ctx *c, str_shape s) {
     return true;
 }
 
+enum { MAX_LENGTH_WORDS = 1 << 20, MAX_LENGTH_WORK = 60000000 };
+
+/* Which numbers of characters lead from each state to acceptance, one number after the other: a
+ * character begins with a byte that is no continuation. False: too many. */
+static bool find_lengths(schema_ctx *c, const dfa *d, str_shape *s) {
+    uint32_t most = s->max == UINT32_MAX ? s->min : s->max, n = d->n_states;
+    s->n_length_words = most / 64 + 1;
+    if ((uint64_t)n * s->n_length_words > MAX_LENGTH_WORDS) return false;
+    uint8_t *now = calloc(n, 1), *before = calloc(n, 1), *older = calloc(n, 1);
+    s->lengths = calloc((size_t)n * s->n_length_words, sizeof *s->lengths);
+    bool is_tail[256] = {0};
+    for (int b = 0x80; b < 0xC0; b++) is_tail[d->class_of[b]] = true;
+    bool ok = now && before && older && s->lengths, settled = false;
+    uint64_t work = 0;
+    for (uint32_t k = 0; ok && k <= most; k++) {
+        if (!settled) {
+            for (uint32_t q = 0; q < n; q++) {
+                now[q] = k == 0 && d->label[q] >= 0;
+                for (uint32_t b = 0; b < d->n_classes && k && !now[q]; b++) {
+                    uint32_t t = d->next[(size_t)q * d->n_classes + b];
+                    now[q] = !is_tail[b] && t != DFA_DEAD && before[t];
+                }
+            }
+            for (int pass = 0; pass < 3; pass++) /* the rest of a character */
+                for (uint32_t q = 0; q < n; q++)
+                    for (uint32_t b = 0; b < d->n_classes && !now[q]; b++) {
+                        uint32_t t = d->next[(size_t)q * d->n_classes + b];
+                        now[q] = is_tail[b] && t != DFA_DEAD && now[t];
+                    }
+            work += (uint64_t)n * d->n_classes * 4;
+            if (work > MAX_LENGTH_WORK) ok = false;
+            settled = k && memcmp(now, before, n) == 0;
+        }
+        for (uint32_t q = 0; q < n; q++)
+            if (now[q]) s->lengths[(size_t)q * s->n_length_words + (k >> 6)] |= 1ull << (k & 63);
+        if (!settled) {
+            uint8_t *spare = older;
+            older = before;
+            before = now;
+            now = spare;
+        }
+    }
+    /* Without a maximum the last bit says "or more": whatever has no end of texts has long ones. */
+    if (ok && s->max == UINT32_MAX)
+        for (uint32_t q = 0; q < n; q++)
+            if (d->n_left[q] == UINT32_MAX)
+                s->lengths[(size_t)q * s->n_length_words + (most >> 6)] |= 1ull << (most & 63);
+    free(now);
+    free(before);
+    free(older);
+    (void)c;
+    return ok;
+}
+
+/* A pattern with limits beside it: the automaton of the one, and a table for the other; where that
+ * would be too large, one automaton of both. */
+static bool push_limited(schema_ctx *c, const text_shape *t) {
+    text_shape free_length = *t;
+    free_length.min = 0;
+    free_length.max = UINT32_MAX;
+    int32_t at = text_dfa(c, NULL, 0, schema_text_rx(c, &free_length));
+    if (at == -2) return true;
+    if (at < 0) return false;
+    str_shape s = {.dfa = (uint32_t)at, .counts = true, .min = t->min, .max = t->max};
+    if (!find_lengths(c, c->b->dfas[at], &s)) {
+        free(s.lengths);
+        return beyond(c, "places for the lengths of one pattern (MAX_LENGTH_WORDS)",
+                      MAX_LENGTH_WORDS * 64);
+    }
+    uint32_t most = s.max == UINT32_MAX ? s.min : s.max;
+    bool any = false;
+    for (uint32_t k = s.min; k <= most; k++) any = any || s.lengths[k >> 6] >> (k & 63) & 1;
+    if (!any) {
+        free(s.lengths);
+        return true; /* no text of that length */
+    }
+    if (push_text(c, s)) return true;
+    free(s.lengths);
+    return false;
+}
+
 /* Shapes with only a length count as they go; lists of values are one trie; the rest is one automaton. */
 static bool emit_texts(schema_ctx *c, const typed *t, jnode *j) {
     j->str = (uint32_t)c->b->n_strs;
-    size_t n_values = 0, n_counted = 0, n_rx = 0;
+    size_t n_values = 0, n_rx = 0;
     for (size_t i = 0; i < t->texts.n; i++) {
         const text_shape *s = &t->texts.v[i];
         if (!s->has_values && s->pattern == RX_ALL && s->min == 0 && s->max == UINT32_MAX) {
@@ -83,7 +164,9 @@ static bool emit_texts(schema_ctx *c, const typed *t, jnode *j) {
         } else if (s->pattern == RX_ALL) {
             if (!push_text(c, (str_shape){.counts = true, .min = s->min, .max = s->max}))
                 return false;
-            n_counted++;
+
+        } else if (s->min > 0 || s->max != UINT32_MAX) {
+            if (!push_limited(c, s)) return false;
         } else {
             rest[n_rx] = schema_text_rx(c, s);
             if (rest[n_rx++] < 0) return false;
@@ -97,7 +180,7 @@ static bool emit_texts(schema_ctx *c, const typed *t, jnode *j) {
         int32_t d = text_dfa(c, NULL, 0, regex_alt(c->x, rest, n_rx));
         if (d == -1 || (d >= 0 && !push_text(c, (str_shape){.dfa = (uint32_t)d}))) return false;
     }
-    (void)n_counted;
+
     j->n_str = (uint32_t)c->b->n_strs - j->str;
     return true;
 }
@@ -117,10 +200,11 @@ static bool emit_numbers(schema_ctx *c, const typed *t, jnode *j) {
         num_shape n = t->nums.v[i];
         bool unrepresentable;
         n.multiples = heap_copy(n.multiples, n.n_multiples, sizeof *n.multiples);
+        n.not_multiples = heap_copy(n.not_multiples, n.n_not_multiples, sizeof *n.not_multiples);
         n.banned = heap_copy(n.banned, n.n_banned, sizeof *n.banned);
         n.values = heap_copy(n.values, n.n_values, sizeof *n.values);
-        n.banned_scaled = n.values_scaled = NULL;
-        if (!n.multiples || !n.banned || !n.values ||
+        n.banned_scaled = n.values_scaled = n.skips = NULL;
+        if (!n.multiples || !n.not_multiples || !n.banned || !n.values ||
             !builder_grow(b, &b->nums, &b->cap_nums, b->n_nums + 1, sizeof *b->nums)) {
             num_deinit(&n);
             return out_of_memory(c);
@@ -143,50 +227,54 @@ static bool emit_numbers(schema_ctx *c, const typed *t, jnode *j) {
 
 /* ── Arrays ── */
 
-/* Items of a list that has to hold some value are told apart: those that are one, and those that are
- * not. Where there is no upper limit, "not" need not be known: uncounted ones do no harm. */
-static bool emit_position(schema_ctx *c, const list_shape *l, sx item, arr_choice *out,
-                          uint32_t *n) {
+/* Items of a list that has to hold certain values are told apart by which of them they are. Where there
+ * is no upper limit, "is not" need not be known: uncounted ones do no harm. */
+static bool emit_position(schema_ctx *c, const list_shape *l, sx item, arr_choice *out, uint32_t *n) {
     *n = 0;
-    if (!l->n_contains) {
-        int32_t k = jnode_of(c, item);
-        out[(*n)++] = (arr_choice){.node = (uint32_t)k};
-        return k >= 0;
+    for (uint32_t set = 0; set < 1u << l->n_contains; set++) {
+        sx all = item;
+        for (size_t k = 0; k < l->n_contains && all >= 0; k++) {
+            const list_contains *w = &l->contains[k];
+            if (set >> k & 1)
+                all = schema_and(c, (sx[]){all, w->what}, 2);
+            else if (w->max != UINT32_MAX)
+                all = schema_and(c, (sx[]){all, schema_not(c, w->what)}, 2);
+        }
+        int32_t node = jnode_of(c, all);
+        if (node < 0) return false;
+        out[(*n)++] = (arr_choice){.node = (uint32_t)node, .hits = (uint8_t)set};
     }
-    const list_contains *k = &l->contains[0];
-    int32_t hit = jnode_of(c, schema_and(c, (sx[]){item, k->what}, 2)), miss;
-    out[(*n)++] = (arr_choice){.node = (uint32_t)hit, .is_hit = true};
-    if (k->max == UINT32_MAX)
-        miss = jnode_of(c, item);
-    else
-        miss = jnode_of(c, schema_and(c, (sx[]){item, schema_not(c, k->what)}, 2));
-    out[(*n)++] = (arr_choice){.node = (uint32_t)miss};
-    return hit >= 0 && miss >= 0;
+    return true;
 }
 
 static bool emit_list(schema_ctx *c, const list_shape *l) {
     grammar_builder *b = c->b;
-    if (l->n_contains > 1)
-        return schema_unsupported(c, c->o.param ? c->o.param : "", "contains",
-                                  "an array has to hold several kinds of items at once");
+    const char *at = c->o.param ? c->o.param : "";
+    bool fits = l->n_contains <= ARR_MAX_CONTAINS;
+    for (size_t k = 0; k < l->n_contains && fits && l->n_contains > 1; k++)
+        fits = l->contains[k].min < 200 &&
+               (l->contains[k].max < 200 || l->contains[k].max == UINT32_MAX);
+    if (!fits)
+        return schema_unsupported(c, at, "contains",
+                                  "an array has to hold too many kinds of items at once");
     if (l->n_prefix > 10000) return beyond(c, "items listed one by one", 10000);
     if (!builder_grow(b, &b->arrs, &b->cap_arrs, b->n_arrs + 1, sizeof *b->arrs)) return false;
     arr_shape a = {.n_prefix = (uint32_t)l->n_prefix,
                    .min = l->min,
                    .max = l->max,
-                   .max_hits = UINT32_MAX,
+                   .n_contains = (uint32_t)l->n_contains,
                    .is_unique = l->is_unique && l->max > 1};
     a.first = calloc(l->n_prefix + 2, sizeof *a.first);
-    a.choices = calloc((l->n_prefix + 1) * 2, sizeof *a.choices);
+    a.choices = calloc((l->n_prefix + 1) << l->n_contains, sizeof *a.choices);
     if (!a.first || !a.choices) {
         free(a.first);
         free(a.choices);
         return out_of_memory(c);
     }
-    if (l->n_contains) {
-        a.has_contains = true;
-        a.min_hits = l->contains[0].min;
-        a.max_hits = l->contains[0].max;
+    for (size_t k = 0; k < l->n_contains; k++) {
+        a.min_hits[k] = l->contains[k].min;
+        a.max_hits[k] = l->contains[k].max;
+        builder_mix(b, (uint64_t)a.min_hits[k] << 32 | a.max_hits[k]);
     }
     b->arrs[b->n_arrs++] = a;
     uint32_t n = 0;
@@ -199,9 +287,9 @@ static bool emit_list(schema_ctx *c, const list_shape *l) {
         n += k;
     }
     a.first[l->n_prefix + 1] = n;
-    for (uint32_t i = 0; i < n; i++) builder_mix(b, a.choices[i].node);
+    for (uint32_t i = 0; i < n; i++)
+        builder_mix(b, (uint64_t)a.choices[i].node << 8 | a.choices[i].hits);
     builder_mix(b, (uint64_t)a.min << 32 | a.max);
-    builder_mix(b, (uint64_t)a.min_hits << 32 | a.max_hits);
     builder_mix(b, (uint64_t)a.n_prefix << 1 | a.is_unique);
     return true;
 }
@@ -219,15 +307,37 @@ static bool emit_lists(schema_ctx *c, const typed *t, jnode *j) {
 typedef struct key_labels {
     schema_ctx *c;
     const map_shape *m;
-    size_t n_named;
-    uint32_t *slots; /* [cap_slots] */
-    size_t n_slots, cap_slots;
-    uint64_t *known; /* which patterns matched, per label beyond the named */
-    size_t n_patterns;
-    bool has_names_rule, has_others;
+    size_t n_named, n_slots, cap_slots;
+    obj_choice *choices; /* [n_choices] */
+    uint32_t *first;     /* [cap_slots + 1] */
+    size_t n_choices, cap_choices;
+    uint64_t *known; /* [cap_slots] what matched, per label beyond the named */
+    bool has_others;
     const bool *name_is_bad; /* [n_named] */
     bool failed;
 } key_labels;
+
+/* A label's ways to be filled: plainly, and as one or several of what the object has to hold. */
+static bool add_slot(key_labels *k, sx what, uint64_t somes) {
+    schema_ctx *c = k->c;
+    size_t n_some = (size_t)__builtin_popcountll(somes);
+    if (k->n_slots == k->cap_slots || n_some > 6 ||
+        k->n_choices + ((size_t)1 << n_some) > k->cap_choices)
+        return !(k->failed = true);
+    k->first[k->n_slots] = (uint32_t)k->n_choices;
+    uint64_t set = 0;
+    do { /* every subset of somes */
+        sx all = what;
+        for (size_t i = 0; i < k->m->n_some; i++)
+            if (set >> i & 1) all = schema_and(c, (sx[]){all, k->m->some[i].what}, 2);
+        int32_t node = jnode_of(c, all);
+        if (node < 0) return !(k->failed = true);
+        k->choices[k->n_choices++] = (obj_choice){(uint32_t)node, (uint32_t)set};
+        set = (set - somes) & somes;
+    } while (set);
+    k->first[++k->n_slots] = (uint32_t)k->n_choices;
+    return true;
+}
 
 /* The slot for names that are not listed: every group says what it wants of them. */
 static int32_t label_key(void *ctx, int32_t name, uint64_t matched) {
@@ -249,14 +359,9 @@ static int32_t label_key(void *ctx, int32_t name, uint64_t matched) {
             }
         if (!found) all = schema_and(k->c, (sx[]){all, g->others}, 2);
     }
-    int32_t node = jnode_of(k->c, all);
-    if (node < 0 || k->n_slots == k->cap_slots) {
-        k->failed = true;
-        return -1;
-    }
-    k->known[k->n_slots] = matched;
-    k->slots[k->n_slots] = (uint32_t)node;
-    return (int32_t)k->n_slots++;
+    if (k->failed || !add_slot(k, all, matched >> bit)) return -1;
+    k->known[k->n_slots - 1] = matched;
+    return (int32_t)k->n_slots - 1;
 }
 
 static int compare_str(const void *a, const void *b) {
@@ -339,47 +444,67 @@ static bool emit_map(schema_ctx *c, const map_shape *m) {
     for (size_t i = 0; i < n && m->n_names; i++)
         bad[i] = !regex_is_match(c->x, name_rule, names[i]);
 
+    if (m->n_some > OBJ_MAX_SOME || n_patterns + m->n_some > MAX_PATTERNS)
+        return schema_unsupported(c, c->o.param ? c->o.param : "", "not",
+                                  "an object has to hold too many kinds of properties at once");
+    for (size_t i = 0; i < m->n_some; i++) roots[1 + n_patterns + i] = m->some[i].keys;
+
     if (!builder_grow(b, &b->objs, &b->cap_objs, b->n_objs + 1, sizeof *b->objs)) return false;
     size_t cap_slots = n + 1024;
     key_labels k = {.c = c,
                     .m = m,
                     .n_named = n,
-                    .n_slots = n,
                     .cap_slots = cap_slots,
-                    .n_patterns = n_patterns,
                     .has_others = others,
                     .name_is_bad = bad,
-                    .slots = calloc(cap_slots, sizeof *k.slots),
+                    .cap_choices = m->n_some ? cap_slots * 8 : cap_slots,
+                    .first = calloc(cap_slots + 1, sizeof *k.first),
                     .known = calloc(cap_slots, sizeof *k.known)};
+    k.choices = calloc(k.cap_choices, sizeof *k.choices);
     obj_shape o = {.n_named = (uint32_t)n,
-                   .n_words = (uint32_t)((n + 63) / 64),
+                   .n_words = (uint32_t)((n + m->n_some + 63) / 64),
                    .n_required = (uint32_t)m->n_required,
                    .min = m->min,
                    .max = m->max,
-                   .slots = k.slots};
+                   .first = k.first,
+                   .choices = k.choices};
     o.required = calloc(o.n_words + 1, sizeof *o.required);
-    bool ok = k.slots && k.known && o.required;
+    bool ok = k.first && k.choices && k.known && o.required;
+    for (size_t i = 0; i < m->n_some && ok; i++, o.n_some++)
+        ok = (o.some[i].names = calloc(o.n_words, sizeof(uint64_t))) != NULL;
     for (size_t i = 0; i < n && ok; i++) {
-        int32_t node = jnode_of(c, what[i]);
-        k.slots[i] = (uint32_t)node;
-        ok = node >= 0;
+        uint64_t somes = 0;
+        for (size_t p = 0; p < m->n_some; p++)
+            if (regex_is_match(c->x, m->some[p].keys, names[i])) somes |= 1ull << p;
+        ok = add_slot(&k, what[i], somes);
     }
     for (size_t i = 0; i < m->n_required && ok; i++) {
         size_t at = (size_t)(find_name(names, n, m->required[i]) - names);
         o.required[at >> 6] |= 1ull << (at & 63);
     }
+    for (size_t i = n; i < n + m->n_some && ok; i++) o.required[i >> 6] |= 1ull << (i & 63);
     dfa *d = NULL;
-    if (ok) d = dfa_new(c->x, names, n, roots, others ? n_patterns + 1 : 0, label_key, &k, &b->err);
-    int32_t at = k.failed ? (dfa_free(d), -1) : builder_add_dfa(b, d);
+    if (ok)
+        d = dfa_new(c->x, names, n, roots, others ? 1 + n_patterns + m->n_some : 0, label_key, &k,
+                    &b->err);
+    if (k.failed) {
+        dfa_free(d);
+        d = NULL;
+    }
+    int32_t at = builder_add_dfa(b, d);
     free(k.known);
+    o.n_slots = (uint32_t)k.n_slots;
     if (at < 0) {
-        free(o.slots);
+        free(o.first);
+        free(o.choices);
         free(o.required);
-        return schema_failed(c) ? false : out_of_memory(c);
+        for (uint32_t i = 0; i < o.n_some; i++) free(o.some[i].names);
+        return schema_failed(c) ? false
+                                : beyond(c, "kinds of properties in one object", (int)cap_slots);
     }
     o.dfa = (uint32_t)at;
-    o.n_slots = (uint32_t)k.n_slots;
-    for (size_t i = 0; i < k.n_slots; i++) builder_mix(b, k.slots[i]);
+    for (size_t i = 0; i < k.n_choices; i++)
+        builder_mix(b, (uint64_t)k.choices[i].node << 32 | k.choices[i].hits);
     for (uint32_t w = 0; w < o.n_words; w++) builder_mix(b, o.required[w]);
     builder_mix(b, (uint64_t)o.min << 32 | o.max);
     b->objs[b->n_objs++] = o;
@@ -402,25 +527,31 @@ static uint32_t height_of(const grammar_builder *b, uint32_t node) {
 
 static uint32_t list_height(const grammar_builder *b, const arr_shape *a) {
     uint32_t highest = 0, need = a->min;
-    if (a->max < a->min || a->min_hits > a->max) return UINT16_MAX;
-    /* With `contains` the items that must be hits may stand anywhere: the cheapest possible one. */
-    uint32_t hit = UINT16_MAX;
+    if (a->max < a->min) return UINT16_MAX;
+    /* Items that must be hits may stand anywhere: the cheapest possible one. */
+    uint32_t hit[ARR_MAX_CONTAINS];
+    for (uint32_t w = 0; w < a->n_contains; w++) {
+        hit[w] = UINT16_MAX;
+        if (a->min_hits[w] > a->max || a->min_hits[w] > a->max_hits[w]) return UINT16_MAX;
+    }
     for (uint32_t i = 0; i <= a->n_prefix; i++) {
         uint32_t least = UINT16_MAX;
         if (i >= a->max) break;
         for (uint32_t k = a->first[i]; k < a->first[i + 1]; k++) {
             uint32_t h = height_of(b, a->choices[k].node);
             if (h < least) least = h;
-            if (a->choices[k].is_hit && h < hit) hit = h;
+            for (uint32_t w = 0; w < a->n_contains; w++)
+                if (a->choices[k].hits >> w & 1 && h < hit[w]) hit[w] = h;
         }
-        if (i < need || (i == a->n_prefix && need > i)) {
+        if (i < need) {
             if (least == UINT16_MAX) return UINT16_MAX;
             if (least > highest) highest = least;
         }
     }
-    if (a->min_hits) {
-        if (hit == UINT16_MAX) return UINT16_MAX;
-        if (hit > highest) highest = hit;
+    for (uint32_t w = 0; w < a->n_contains; w++) {
+        if (!a->min_hits[w]) continue;
+        if (hit[w] == UINT16_MAX) return UINT16_MAX;
+        if (hit[w] > highest) highest = hit[w];
     }
     return highest + 1;
 }
@@ -429,18 +560,26 @@ static uint32_t map_height(const grammar_builder *b, const obj_shape *o) {
     uint32_t highest = 0, n_possible = 0;
     bool others = o->n_slots > o->n_named;
     for (uint32_t i = 0; i < o->n_named; i++) {
-        uint32_t h = height_of(b, o->slots[i]);
+        uint32_t h = height_of(b, o->choices[o->first[i]].node);
         n_possible += h != UINT16_MAX;
         if (!(o->required[i >> 6] >> (i & 63) & 1)) continue;
         if (h == UINT16_MAX) return UINT16_MAX;
         if (h > highest) highest = h;
     }
     if (o->n_required > o->max) return UINT16_MAX;
+    for (uint32_t w = 0; w < o->n_some; w++) {
+        uint32_t least = UINT16_MAX;
+        for (uint32_t k = 0; k < o->first[o->n_slots]; k++)
+            if (o->choices[k].hits >> w & 1 && height_of(b, o->choices[k].node) < least)
+                least = height_of(b, o->choices[k].node);
+        if (least == UINT16_MAX) return UINT16_MAX;
+        if (least > highest) highest = least;
+    }
     if (o->min > o->n_required) { /* some more: the cheapest there are, which may be any */
         uint32_t least = UINT16_MAX;
         bool some_other = false;
         for (uint32_t i = 0; i < o->n_slots; i++) {
-            uint32_t h = height_of(b, o->slots[i]);
+            uint32_t h = height_of(b, o->choices[o->first[i]].node);
             some_other |= i >= o->n_named && h != UINT16_MAX;
             if (h < least) least = h;
         }
@@ -489,8 +628,24 @@ static bool finish_map(schema_ctx *c, obj_shape *o) {
     grammar_builder *b = c->b;
     dfa *d = b->dfas[o->dfa];
     for (uint32_t s = 0; s < d->n_states; s++)
-        if (d->label[s] >= 0 && height_of(b, o->slots[d->label[s]]) == UINT16_MAX) d->label[s] = -1;
+        if (d->label[s] >= 0 &&
+            height_of(b, o->choices[o->first[d->label[s]]].node) == UINT16_MAX)
+            d->label[s] = -1;
     if (!dfa_trim(d)) return out_of_memory(c);
+    for (uint32_t w = 0; w < o->n_some; w++) {
+        o->some[w].others = false;
+        memset(o->some[w].names, 0, o->n_words * sizeof(uint64_t));
+        for (uint32_t i = 0; i < o->n_slots; i++)
+            for (uint32_t k = o->first[i]; k < o->first[i + 1]; k++) {
+                obj_choice *choice = &o->choices[k];
+                if (height_of(b, choice->node) == UINT16_MAX) choice->hits = UINT32_MAX; /* never */
+                if (choice->hits == UINT32_MAX || !(choice->hits >> w & 1)) continue;
+                if (i < o->n_named)
+                    o->some[w].names[i >> 6] |= 1ull << (i & 63);
+                else
+                    o->some[w].others = true;
+            }
+    }
     free(o->reach);
     free(o->n_others);
     o->has_others = false;
@@ -499,10 +654,16 @@ static bool finish_map(schema_ctx *c, obj_shape *o) {
     if (!o->reach || !o->n_others) return out_of_memory(c);
     /* Names are a trie: their states come before what they lead to only by chance, so to a fixed
      * point, downwards. */
-    for (uint32_t s = 0; s < d->n_states; s++)
-        if (d->label[s] >= 0 && (uint32_t)d->label[s] < o->n_named)
-            o->reach[(size_t)s * o->n_words + ((uint32_t)d->label[s] >> 6)] |=
-                1ull << (d->label[s] & 63);
+        for (uint32_t s = 0; s < d->n_states; s++) {
+        if (d->label[s] < 0) continue;
+        uint64_t *row = o->reach + (size_t)s * o->n_words;
+        uint32_t label = (uint32_t)d->label[s];
+        if (label < o->n_named) row[label >> 6] |= 1ull << (label & 63);
+        for (uint32_t k = o->first[label]; k < o->first[label + 1]; k++)
+            for (uint32_t w = 0; w < o->n_some && o->choices[k].hits != UINT32_MAX; w++)
+                if (o->choices[k].hits >> w & 1)
+                    row[(o->n_named + w) >> 6] |= 1ull << ((o->n_named + w) & 63);
+    }
     for (bool changed = o->n_words > 0; changed;) {
         changed = false;
         for (uint32_t s = d->n_states; s-- > 0;) {
@@ -521,8 +682,8 @@ static bool finish_map(schema_ctx *c, obj_shape *o) {
     /* Other keys: all texts less the named ones. */
     for (uint32_t s = 0; s < d->n_states; s++) {
         uint32_t named = 0;
-        for (uint32_t w = 0; w < o->n_words; w++)
-            named += (uint32_t)__builtin_popcountll(o->reach[(size_t)s * o->n_words + w]);
+        for (uint32_t i = 0; i < o->n_named; i++)
+            named += o->reach[(size_t)s * o->n_words + (i >> 6)] >> (i & 63) & 1;
         o->n_others[s] = d->n_left[s] == UINT32_MAX ? UINT32_MAX : d->n_left[s] - named;
         o->has_others |= o->n_others[s] > 0;
     }
@@ -551,7 +712,7 @@ static bool finish_list(schema_ctx *c, arr_shape *a) {
         alike &= !j->lits && !j->n_num && !j->n_arr && !j->n_obj && j->n_str == 1 &&
                  j->str == first->str && !b->strs[j->str].counts;
     }
-    if (first && alike && !a->has_contains) {
+    if (first && alike && !a->n_contains) {
         a->unique_dfa = b->strs[first->str].dfa;
         uint32_t n = b->dfas[a->unique_dfa]->n_left[0];
         if (n != UINT32_MAX && a->max > n) a->max = n;

@@ -58,6 +58,11 @@ typedef struct key_group {
     sx others;
 } key_group;
 
+typedef struct map_some { /* a property under one of these names must be … */
+    rx keys;
+    sx what;
+} map_some;
+
 typedef struct map_shape {
     const key_group *groups; /* every one of them holds */
     size_t n_groups;
@@ -65,6 +70,8 @@ typedef struct map_shape {
     size_t n_required;
     const sx *names; /* propertyNames */
     size_t n_names;
+    const map_some *some;
+    size_t n_some;
     uint32_t min, max;
 } map_shape;
 
@@ -86,6 +93,7 @@ typedef struct schema_doc { /* a schema with a URI of its own; [0] is the root *
     str uri;
     json_t *root;
     bool old; /* draft 7 and before: $ref hides its siblings */
+    bool is_draft4; /* 1.0 is no integer */
 } schema_doc;
 
 typedef enum sx_op { SXO_TRUE, SXO_FALSE, SXO_RAW, SXO_CONST, SXO_AND, SXO_OR, SXO_NOT } sx_op;

@@ -32,8 +32,8 @@ enum {
     GRAMMAR_MAX_NODES = 200000,       /* of a builder */
     GRAMMAR_MAX_REPEAT = 100000,      /* the bounds of one repetition */
     GRAMMAR_MAX_REGEX_NODES = 400000, /* distinct expressions while one grammar is compiled */
-        GRAMMAR_MAX_REGEX_WORK = 6000000,  /* derivatives taken for one grammar */
-    GRAMMAR_MAX_DFA_STATES = 30000,    /* of one automaton */
+    GRAMMAR_MAX_REGEX_WORK = 6000000, /* derivatives taken for one grammar */
+    GRAMMAR_MAX_DFA_STATES = 30000,   /* of one automaton */
     GRAMMAR_MAX_SCHEMA_DEPTH = 200,   /* nesting of the schema's own JSON */
     GRAMMAR_MAX_SCHEMAS = 50000,      /* distinct (sub)schemas, combinations included */
     GRAMMAR_MAX_ALTERNATIVES = 2000,  /* of one value */

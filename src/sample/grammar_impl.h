@@ -70,7 +70,7 @@ typedef struct arr_shape {
 
     uint32_t n_contains;
     uint32_t min_hits[ARR_MAX_CONTAINS], max_hits[ARR_MAX_CONTAINS]; /* several: below 256 each */
-    bool is_unique; /* items are strings only */
+    bool is_unique;                                                  /* items are strings only */
     uint32_t unique_dfa;
     uint16_t height;
 } arr_shape;
@@ -90,7 +90,8 @@ typedef struct obj_shape {
     uint32_t n_named, n_words;
     uint32_t n_slots;
 
-    uint32_t *first; /* [n_slots + 1] label → choices [first, next first); the first is the plain one */
+    uint32_t
+        *first; /* [n_slots + 1] label → choices [first, next first); the first is the plain one */
     obj_choice *choices;
     obj_some some[OBJ_MAX_SOME];
     uint32_t n_some;

@@ -301,8 +301,8 @@ typedef struct text_rule { /* what a string is read by */
     bool counts, hashes;
     uint32_t min, max;
     const str_shape *shape; /* a value */
-    const obj_shape *o;  /* a key: of this object … */
-    const frame *object; /* … as far as it is */
+    const obj_shape *o;     /* a key: of this object … */
+    const frame *object;    /* … as far as it is */
     obj_room room;
     const frame *seen; /* a unique item: those before */
     bool is_unique;
@@ -341,8 +341,8 @@ static bool range_alive(const text_rule *r, const frame *f, uint32_t q, uint64_t
         bool inner = plain && c > lo[0] && c < hi[0];
         if (t == DFA_DEAD || (inner && t == last)) continue;
         static const uint8_t low[3] = {0x80, 0x80, 0x80}, high[3] = {0xBF, 0xBF, 0xBF};
-        if (range_alive(r, f, t, r->hashes ? hash_mix(x ^ (uint64_t)c) : 0, c == lo[0] ? lo + 1 : low,
-                        c == hi[0] ? hi + 1 : high, n - 1))
+        if (range_alive(r, f, t, r->hashes ? hash_mix(x ^ (uint64_t)c) : 0,
+                        c == lo[0] ? lo + 1 : low, c == hi[0] ? hi + 1 : high, n - 1))
             return true;
         if (inner) last = t;
     }
@@ -683,8 +683,7 @@ static const dfa *unique_dfa(const stepper *s, const arr_shape *a) {
 
 static bool item_is_possible(const stepper *s, const arr_shape *a, const frame *f) {
     if (f->n >= a->max) return false;
-    if (f->n >= a->min && has_hits(a, f->q) &&
-        f->depth + s->g->max_height > GRAMMAR_MAX_JSON_DEPTH)
+    if (f->n >= a->min && has_hits(a, f->q) && f->depth + s->g->max_height > GRAMMAR_MAX_JSON_DEPTH)
         return false;
     if (a->is_unique && unique_dfa(s, a)->n_left[0] <= count_seen(f->seen)) return false;
     uint32_t i = position(a, f->n);

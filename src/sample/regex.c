@@ -33,7 +33,7 @@ struct regexes {
         rx value;
     } * memo; /* [cap_nodes] of the derivative being computed */
     uint32_t stamp;
-    int64_t work; /* derivatives taken */
+    int64_t work;          /* derivatives taken */
     rx any_char, any_text; /* 0: not made yet */
     const char *failure;
 };

@@ -610,8 +610,7 @@ static typed *not_map(schema_ctx *c, const map_shape *s) {
         if (g->others == SX_TRUE) continue;
         rx *names = arena_array(&c->mem, g->n_names + 1, sizeof *names);
         if (!names) return NULL;
-        for (size_t k = 0; k < g->n_names; k++)
-            names[k] = regex_literal(c->x, g->names[k].name);
+        for (size_t k = 0; k < g->n_names; k++) names[k] = regex_literal(c->x, g->names[k].name);
         known = regex_alt2(c->x, known, regex_alt(c->x, names, g->n_names));
         push_some(c, t, not_keys(c, known), schema_not(c, g->others));
     }
@@ -639,8 +638,7 @@ static typed *not_typed(schema_ctx *c, const typed *a, const char **why) {
     if (!t || !a) return NULL;
     t->lits = (uint8_t)(7 & ~a->lits);
     for (size_t i = 0; i < a->texts.n && t; i++) t = and_typed(c, t, not_text(c, &a->texts.v[i]));
-    for (size_t i = 0; i < a->nums.n && t; i++)
-        t = and_typed(c, t, not_number(c, &a->nums.v[i]));
+    for (size_t i = 0; i < a->nums.n && t; i++) t = and_typed(c, t, not_number(c, &a->nums.v[i]));
     for (size_t i = 0; i < a->lists.n && t; i++)
         t = and_typed(c, t, not_list(c, &a->lists.v[i], why));
     for (size_t i = 0; i < a->maps.n && t; i++) t = and_typed(c, t, not_map(c, &a->maps.v[i]));
@@ -1138,7 +1136,8 @@ static json_t *find_anchor(json_t *s, str name, int depth) {
     json_t *found = NULL, *v;
     if (json_is_array(s)) {
         for (size_t i = 0; i < json_array_size(s) && !found; i++)
-            found = find_anchor(json_array_get(s, i), name, depth + 1);
+            if (!get_id(json_array_get(s, i)).len) /* another resource's anchors are not ours */
+                found = find_anchor(json_array_get(s, i), name, depth + 1);
         return found;
     }
     if (!json_is_object(s)) return NULL;
@@ -1152,11 +1151,23 @@ static json_t *find_anchor(json_t *s, str name, int depth) {
     }
     const char *key;
     json_object_foreach(s, key, v) {
-        if (depth > 0 && json_is_object(v) && get_id(v).len)
-            continue; /* another resource's anchors */
+        if (get_id(v).len || str_is(str_from(key), "enum") || str_is(str_from(key), "const"))
+            continue;
         if ((found = find_anchor(v, name, depth + 1))) return found;
     }
     return NULL;
+}
+
+static int count_dynamic_anchors(json_t *s, int depth) {
+    int n = 0;
+    const char *key;
+    json_t *v;
+    if (depth > GRAMMAR_MAX_SCHEMA_DEPTH) return 2;
+    if (json_is_object(s) && json_object_get(s, "$dynamicAnchor")) n++;
+    for (size_t i = 0; i < json_array_size(s); i++)
+        n += count_dynamic_anchors(json_array_get(s, i), depth + 1);
+    json_object_foreach(s, key, v) n += count_dynamic_anchors(v, depth + 1);
+    return n;
 }
 
 static int hex_digit(char ch) {
@@ -1336,7 +1347,11 @@ static typed *raw_typed(schema_ctx *c, sx a) {
     }
     typed *t = own_typed(c, &at);
     if (v && t) t = and_typed(c, t, schema_lower(c, resolve(c, &at, json_str(v), "$ref")));
-    if (t && (v = json_object_get(s, "$dynamicRef")))
+    v = json_object_get(s, "$dynamicRef");
+    if (t && v && count_dynamic_anchors(c->root, 0) > 1) { /* who refers here decides */
+        if (!schema_unsupported(c, at.path, "$dynamicRef", "it has several anchors to choose from"))
+            return NULL;
+    } else if (t && v)
         t = and_typed(c, t, schema_lower(c, resolve(c, &at, json_str(v), "$dynamicRef")));
     if (t && (v = json_object_get(s, "$recursiveRef")) &&
         !schema_unsupported(c, at.path, "$recursiveRef", "it depends on who refers here"))
@@ -1455,10 +1470,16 @@ int32_t schema_compile(grammar_builder *b, json_t *schema, const grammar_schema_
     else if (schema_check_all(&c, schema, path, 0) &&
              builder_grow(b, &c.resources, &c.cap_resources, 1, sizeof *c.resources)) {
         str id = get_id(schema);
-        c.resources[0] =
-            (schema_doc){.uri = id, .root = schema, .old = hides_siblings(&c, schema, false), .is_draft4 = is_draft4(schema, false)};
+        c.resources[0] = (schema_doc){.uri = id,
+                                      .root = schema,
+                                      .old = hides_siblings(&c, schema, false),
+                                      .is_draft4 = is_draft4(schema, false)};
         c.n_resources = 1;
         list_resources(&c, schema, 0, 0);
+        str dialect = json_str(json_object_get(schema, "$schema"));
+        if (dialect.len && str_find(dialect, STR("json-schema.org/"), 0) < 0)
+            schema_unsupported(&c, path, "$schema",
+                               "it names a dialect that is not JSON Schema's own");
         sx root = schema_raw(&c, schema, 0, path);
         if (c.o.must_be_object) {
             static const char TEXT[] = "{\"type\":\"object\"}";

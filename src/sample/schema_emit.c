@@ -229,7 +229,8 @@ static bool emit_numbers(schema_ctx *c, const typed *t, jnode *j) {
 
 /* Items of a list that has to hold certain values are told apart by which of them they are. Where there
  * is no upper limit, "is not" need not be known: uncounted ones do no harm. */
-static bool emit_position(schema_ctx *c, const list_shape *l, sx item, arr_choice *out, uint32_t *n) {
+static bool emit_position(schema_ctx *c, const list_shape *l, sx item, arr_choice *out,
+                          uint32_t *n) {
     *n = 0;
     for (uint32_t set = 0; set < 1u << l->n_contains; set++) {
         sx all = item;
@@ -628,8 +629,7 @@ static bool finish_map(schema_ctx *c, obj_shape *o) {
     grammar_builder *b = c->b;
     dfa *d = b->dfas[o->dfa];
     for (uint32_t s = 0; s < d->n_states; s++)
-        if (d->label[s] >= 0 &&
-            height_of(b, o->choices[o->first[d->label[s]]].node) == UINT16_MAX)
+        if (d->label[s] >= 0 && height_of(b, o->choices[o->first[d->label[s]]].node) == UINT16_MAX)
             d->label[s] = -1;
     if (!dfa_trim(d)) return out_of_memory(c);
     for (uint32_t w = 0; w < o->n_some; w++) {
@@ -654,7 +654,7 @@ static bool finish_map(schema_ctx *c, obj_shape *o) {
     if (!o->reach || !o->n_others) return out_of_memory(c);
     /* Names are a trie: their states come before what they lead to only by chance, so to a fixed
      * point, downwards. */
-        for (uint32_t s = 0; s < d->n_states; s++) {
+    for (uint32_t s = 0; s < d->n_states; s++) {
         if (d->label[s] < 0) continue;
         uint64_t *row = o->reach + (size_t)s * o->n_words;
         uint32_t label = (uint32_t)d->label[s];

@@ -35,14 +35,16 @@
     "(([A-Za-z0-9._~!$&'()*+,;=:" more "-]|" PCT ")*@)?(\\[(" IPV6                        \
     "|[vV][0-9A-Fa-f]+\\.[A-Za-z0-9._~!$&'()*+,;=:-]+)\\]|([A-Za-z0-9._~!$&'()*+,;=" more \
     "-]|" PCT ")*)(:[0-9]*)?"
-#define TAIL(more) "(\\?(" PCHAR(more) "|[/?])*)?(#(" PCHAR(more) "|[/?])*)?"
-#define URI(more)                                                                  \
+#define PRIVATE           "\\uE000-\\uF8FF\\u{F0000}-\\u{10FFFD}"
+#define TAIL(more, query) "(\\?(" PCHAR(query) "|[/?])*)?(#(" PCHAR(more) "|[/?])*)?"
+#define URI(more, query)                                                           \
     "[A-Za-z][A-Za-z0-9+.-]*:(//" AUTHORITY(more) "(/" PCHAR(more) "*)*|/(" PCHAR( \
-        more) "+(/" PCHAR(more) "*)*)?|" PCHAR(more) "+(/" PCHAR(more) "*)*|)" TAIL(more)
-#define RELATIVE(more)                                                       \
+        more) "+(/" PCHAR(more) "*)*)?|" PCHAR(more) "+(/" PCHAR(more) "*)*|)" TAIL(more, query)
+#define RELATIVE(more, query)                                                \
     "(//" AUTHORITY(more) "(/" PCHAR(more) "*)*|/(" PCHAR(more) "+(/" PCHAR( \
         more) "*)*)?|"                                                       \
-              "([A-Za-z0-9._~!$&'()*+,;=@" more "-]|" PCT ")+(/" PCHAR(more) "*)*|)" TAIL(more)
+              "([A-Za-z0-9._~!$&'()*+,;=@" more "-]|" PCT                    \
+              ")+(/" PCHAR(more) "*)*|)" TAIL(more, query)
 #define POINTER       "(/([^/~]|~[01])*)*"
 #define TEMPLATE_NAME "([A-Za-z0-9_]|" PCT ")(\\.?([A-Za-z0-9_]|" PCT "))*(:[1-9][0-9]{0,3}|\\*)?"
 
@@ -64,10 +66,10 @@ static const struct {
     {"ipv4", IPV4, 0},
     {"ipv6", IPV6, 0},
     {"uuid", "[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}", 0},
-    {"uri", URI(""), 0},
-    {"uri-reference", "(" URI("") "|" RELATIVE("") ")", 0},
-    {"iri", URI(UCS), 0},
-    {"iri-reference", "(" URI(UCS) "|" RELATIVE(UCS) ")", 0},
+    {"uri", URI("", ""), 0},
+    {"uri-reference", "(" URI("", "") "|" RELATIVE("", "") ")", 0},
+    {"iri", URI(UCS, UCS PRIVATE), 0},
+    {"iri-reference", "(" URI(UCS, UCS PRIVATE) "|" RELATIVE(UCS, UCS PRIVATE) ")", 0},
     {"json-pointer", POINTER, 0},
     {"relative-json-pointer", "(0|[1-9][0-9]*)(#|" POINTER ")", 0},
     {"uri-template",

@@ -92,7 +92,7 @@ typedef struct typed {
 typedef struct schema_doc { /* a schema with a URI of its own; [0] is the root */
     str uri;
     json_t *root;
-    bool old; /* draft 7 and before: $ref hides its siblings */
+    bool old;       /* draft 7 and before: $ref hides its siblings */
     bool is_draft4; /* 1.0 is no integer */
 } schema_doc;
 

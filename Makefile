@@ -66,7 +66,7 @@ FUZZ_BINS := $(FUZZ_SRCS:%.c=$(B)/%)
 BENCH_SRCS := $(sort $(wildcard bench/bench_*.c))
 BENCH_BINS := $(BENCH_SRCS:%.c=$(B)/%)
 
-.PHONY: all help test soak check-tests asan tsan debug bench fuzz fmt lint layers headers metrics install uninstall clean
+.PHONY: all help docs test soak check-tests asan tsan debug bench fuzz fmt lint layers headers metrics install uninstall clean
 .SECONDARY:
 all: $(B)/oriel
 
@@ -76,6 +76,7 @@ help:
 	@echo 'make debug|asan|tsan    the same program in build/<preset>; `make test PRESET=asan` tests it'
 	@echo 'make fuzz T=gguf        run a fuzz target with clang'"'"'s libFuzzer (FUZZ_SECONDS=60)'
 	@echo 'make soak               the simulator and the random tests for long (SOAK_WORLDS=2000; PRESET=tsan too)'
+	@echo 'make docs               docs/API.md from the route and field tables'
 	@echo 'make bench              build and run the kernel benchmarks'
 	@echo 'make fmt | lint         clang-format | layers, headers, banned calls, clang-tidy'
 	@echo 'make metrics            lines per room and the longest functions'
@@ -160,6 +161,10 @@ fuzz:
 	@$(MAKE) --no-print-directory PRESET=fuzz CC=clang-14 build/fuzz/libfuzzer/$(T)
 	@mkdir -p build/fuzz/corpus/$(T)
 	build/fuzz/libfuzzer/$(T) -max_total_time=$(FUZZ_SECONDS) -timeout=10 build/fuzz/corpus/$(T) $(wildcard tests/fuzz/corpus/$(T))
+
+# docs/API.md from the tables that decide requests.
+docs: $(B)/tests/unit/api/test_api_docs
+	@ORIEL_WRITE_DOCS=1 $< >/dev/null && echo docs/API.md
 
 bench: $(BENCH_BINS)
 	@for b in $^; do echo "== $$b"; $$b || exit 1; done

@@ -43,7 +43,8 @@ typedef struct field_table {
     const field *fields;
     size_t n;
 } field_table;
-extern const field_table chat_completions_fields, completions_fields;
+extern const field_table chat_completions_fields, completions_fields, response_fields,
+    conversation_fields, upload_fields, batch_fields;
 
 bool fields_decode(const field_ctx *c, json_t *object, const field *table, size_t n,
                    const char *path, void *out, error *err);

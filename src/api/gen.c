@@ -261,7 +261,7 @@ choices *choices_new(api *a, size_t n, bool keep_tokens,
 }
 
 /* What the prompt lost is said in the answer's head too, before any of its body. */
-static void put_headers(const choices *c, http_req *r) {
+void choices_put_headers(const choices *c, http_req *r) {
     int64_t turns = 0, tokens = 0;
     for (size_t i = 0; i < c->n; i++) {
         const context_result *cut = turn_get_context(c->items[i].t);
@@ -288,7 +288,7 @@ choices *choices_start(api *a, http_req *r, size_t n, bool keep_tokens,
                        error *err) {
     choices *c = choices_new(a, n, keep_tokens, make, ctx, wake_request, r, err);
     if (!c) return NULL;
-    put_headers(c, r);
+    choices_put_headers(c, r);
     http_own(r, c, free_choices);
     return c;
 }

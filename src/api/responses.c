@@ -35,6 +35,7 @@ void route_response_create(api *a, http_req *r, str arg) {
         http_reply_error(r, &err);
         return;
     }
+    run_put_headers(k, r);
     bool stream = run_is_stream(k), background = run_is_background(k);
     /* Tied in any case: a background run only so that it outlives the reply. */
     if (!run_read(k, r, !background, 0)) {
@@ -320,20 +321,7 @@ static bool step_compaction(http_req *r, void *ctx) {
     json_end_obj(&j);
     json_end_arr(&j);
     json_key(&j, "usage");
-    json_obj(&j);
-    json_kv_int(&j, "input_tokens", said->usage.n_prompt);
-    json_key(&j, "input_tokens_details");
-    json_obj(&j);
-    json_kv_int(&j, "cached_tokens", said->usage.n_cached);
-    json_kv_int(&j, "cache_write_tokens", 0);
-    json_end_obj(&j);
-    json_kv_int(&j, "output_tokens", said->usage.n_completion);
-    json_key(&j, "output_tokens_details");
-    json_obj(&j);
-    json_kv_int(&j, "reasoning_tokens", said->usage.n_reasoning);
-    json_end_obj(&j);
-    json_kv_int(&j, "total_tokens", said->usage.n_prompt + said->usage.n_completion);
-    json_end_obj(&j);
+    responses_put_usage(said, &j);
     json_end_obj(&j);
     buf_deinit(&text);
     buf_deinit(&sealed);

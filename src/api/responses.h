@@ -40,6 +40,9 @@ void run_forget(run *k);             /* it was deleted: what it becomes is not s
 json_t *run_own_input(const run *k); /* normal; borrowed */
 json_t *run_messages(const run *k);  /* chat messages; borrowed */
 void run_drop_last_input(run *k);    /* out of run_input, not out of the prompt */
+/* What its prompt lost, as headers. */
+void run_put_headers(const run *k, http_req *r);
+void responses_put_usage(const choice *c, json_out *j);
 /* As it is now. */
 void run_render(run *k, buf *out);
 /* store_fn: ctx is the run. Puts the row of a background response before it is acknowledged. */
@@ -51,7 +54,5 @@ bool run_read(run *k, http_req *r, bool owner, size_t from);
 /* Replies, now or later, with what run_read tied. */
 void run_reply_stream(run *k, http_req *r);
 void run_reply_whole(run *k, http_req *r);
-
-extern const field_table response_fields;
 
 #endif

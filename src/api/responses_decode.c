@@ -247,6 +247,13 @@ static const char *const shared[] = {
     "xtc_threshold",
     "grammar",
     "chat_template_kwargs",
+    "max_context_tokens",
+    "max_context_tokens_margin",
+    "performance_mode",
+    "perf_max_tokens",
+    "perf_max_context_tokens",
+    "perf_max_kv_size",
+    "perf_prompt_token_budget",
 };
 
 /* ── what came before ── */

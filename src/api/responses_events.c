@@ -76,14 +76,19 @@ static void put_item(const run *k, json_out *j, const out_item *t, bool begun) {
     json_end_obj(j);
 }
 
-static void put_usage(const run *k, json_out *j) {
-    const turn_usage *u = &k->set->items[0].usage;
+void responses_put_usage(const choice *c, json_out *j) {
+    const turn_usage *u = &c->usage;
+    const context_result *cut = turn_get_context(c->t);
     json_obj(j);
     json_kv_int(j, "input_tokens", u->n_prompt);
     json_key(j, "input_tokens_details");
     json_obj(j);
     json_kv_int(j, "cached_tokens", u->n_cached);
     json_kv_int(j, "cache_write_tokens", 0);
+    if (cut->n_tokens_dropped) { /* extension, there only when something was left out of the prompt */
+        json_kv_int(j, "dropped_turns", cut->n_turns_dropped);
+        json_kv_int(j, "dropped_tokens", cut->n_tokens_dropped);
+    }
     json_end_obj(j);
     json_kv_int(j, "output_tokens", u->n_completion);
     json_key(j, "output_tokens_details");
@@ -127,7 +132,7 @@ static void put_response(const run *k, json_out *j, run_status status) {
     json_end_arr(j);
     json_key(j, "usage");
     if (ended && k->set)
-        put_usage(k, j);
+        responses_put_usage(&k->set->items[0], j);
     else
         json_put_null(j);
     const char *key;

@@ -97,6 +97,10 @@ bool run_start(run *k, error *err) {
     return true;
 }
 
+void run_put_headers(const run *k, http_req *r) {
+    choices_put_headers(k->set, r);
+}
+
 void run_forget(run *k) {
     atomic_store(&k->forgotten, true);
 }

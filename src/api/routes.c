@@ -325,12 +325,14 @@ route_match route_find(const char *method, const char *path) {
     return m;
 }
 
-bool route_get_row(size_t i, route_row *out) {
+bool route_get_spec(size_t i, route_row *out) {
     if (i >= N_SPEC) return false;
-    *out = (route_row){spec[i].path, spec[i].methods, ""};
-    for (int h = 0; h < N_HANDLERS; h++)
-        if (strncmp(handlers[h].path, "/v1", 3) == 0 &&
-            strcmp(handlers[h].path + 3, spec[i].path) == 0)
-            out->done = handlers[h].method;
+    *out = (route_row){spec[i].path, spec[i].methods};
+    return true;
+}
+
+bool route_get_handler(size_t i, route_row *out) {
+    if (i >= N_HANDLERS) return false;
+    *out = (route_row){handlers[i].path, handlers[i].method};
     return true;
 }

@@ -27,12 +27,12 @@ typedef struct route_match {
 
 route_match route_find(const char *method, const char *path);
 
-/* For the docs generator: the i-th row, false past the end. */
+/* For docs/API.md (docs.c): the i-th row of each table, false past the end. */
 typedef struct route_row {
-    const char *path, *methods;
-    const char *done;
+    const char *path, *methods; /* "/files/{file_id}", "DELETE GET" */
 } route_row;
-bool route_get_row(size_t i, route_row *out);
+bool route_get_spec(size_t i, route_row *out);    /* OpenAI's, without /v1 */
+bool route_get_handler(size_t i, route_row *out); /* ours: one method each, whole paths */
 
 /* Handlers, each in its file. */
 route_fn route_chat_completions;                   /* chat_completions.c */
@@ -57,5 +57,26 @@ route_fn route_file_create, route_file_list, route_file_get, route_file_delete,
 route_fn route_upload_create, route_upload_part, route_upload_complete,
     route_upload_cancel;                                                            /* uploads.c */
 route_fn route_batch_create, route_batch_list, route_batch_get, route_batch_cancel; /* batches.c */
+route_fn route_chat_completions;                             /* chat_completions.c */
+route_fn route_chat_list, route_chat_get, route_chat_update, /* store_chat.c */
+    route_chat_delete, route_chat_messages;
+route_fn route_completions;                               /* completions.c */
+route_fn route_anthropic_messages, route_anthropic_count; /* anthropic.c */
+route_fn route_speech, route_voices;                      /* speech.c */
+route_fn route_response_create, route_response_get,       /* responses.c */
+    route_response_delete, route_response_cancel, route_response_input_items,
+    route_response_input_tokens, route_response_compact;
+route_fn route_conversation_create, route_conversation_get, /* conversations.c */
+    route_conversation_update, route_conversation_delete, route_conversation_items_create,
+    route_conversation_items_list, route_conversation_item_get, route_conversation_item_delete;
+route_fn route_file_create, route_file_list, route_file_get, /* files.c */
+    route_file_delete, route_file_content;
+route_fn route_upload_create, route_upload_part, /* uploads.c */
+    route_upload_complete, route_upload_cancel;
+route_fn route_batch_create, route_batch_list, route_batch_get, /* batches.c */
+    route_batch_cancel;
+route_fn route_tokenize, route_detokenize, route_props; /* tokens.c */
+route_fn route_models, route_model;                     /* models.c */
+route_fn route_health, route_metrics, route_root;       /* status.c */
 
 #endif

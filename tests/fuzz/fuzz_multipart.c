@@ -19,7 +19,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (multipart_parse(type, body, &m, &err) == error_is_set(&err)) abort();
     for (size_t i = 0; i < m.n && !error_is_set(&err); i++) {
         const multipart_part *p = &m.parts[i];
-        if (p->body.len && (p->body.ptr < body.ptr || p->body.ptr + p->body.len > body.ptr + body.len))
+        if (p->body.len &&
+            (p->body.ptr < body.ptr || p->body.ptr + p->body.len > body.ptr + body.len))
             abort();
         if (strchr(p->filename, '/') || !utf8_is_valid(str_from(p->name))) abort();
     }

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/hash.h"
+
 enum {
     STEPS = 4,            /* the cut moves by a quarter of the room */
     MAX_TEXT_PROBES = 12, /* renderings spent on where a text is cut */
@@ -79,17 +81,40 @@ static bool is_instructions(const chat_message *m) {
     return m->role == CHAT_SYSTEM || m->role == CHAT_DEVELOPER;
 }
 
+/* Calls seen so far, by id. Open addressing; of calls with one id the last counts. */
+typedef struct known_call {
+    str id;
+    uint32_t at; /* its message */
+    bool used;
+} known_call;
+
+static known_call *find_known(known_call *table, size_t n_slots, str id) {
+    size_t slot = hash_str(id) & (n_slots - 1);
+    while (table[slot].used && !str_eq(table[slot].id, id)) slot = (slot + 1) & (n_slots - 1);
+    return &table[slot];
+}
+
 /* The call a result answers: by id, else the latest message with calls. */
-static uint32_t find_partner(const chat_input *in, size_t at) {
-    str id = in->messages[at].call_id;
+static bool find_partners(groups *g, arena *mem) {
+    size_t n_calls = 0, n_slots = 4;
+    for (size_t i = 0; i < g->in->n_messages; i++) n_calls += g->in->messages[i].n_calls;
+    while (n_slots < 2 * n_calls) n_slots *= 2;
+    known_call *table = arena_array(mem, n_slots, sizeof *table);
+    if (!table) return false;
     uint32_t latest = NONE;
-    for (size_t i = at; i-- > 0;) {
-        const chat_message *m = &in->messages[i];
-        if (m->n_calls && latest == NONE) latest = (uint32_t)i;
-        for (size_t k = 0; id.len && k < m->n_calls; k++)
-            if (str_eq(m->calls[k].id, id)) return (uint32_t)i;
+    for (size_t i = 0; i < g->in->n_messages; i++) {
+        const chat_message *m = &g->in->messages[i];
+        g->partner[i] = NONE;
+        if (m->role == CHAT_TOOL) {
+            const known_call *call = find_known(table, n_slots, m->call_id);
+            g->partner[i] = m->call_id.len && call->used ? call->at : latest;
+        }
+        for (size_t k = 0; k < m->n_calls; k++)
+            *find_known(table, n_slots, m->calls[k].id) =
+                (known_call){m->calls[k].id, (uint32_t)i, true};
+        if (m->n_calls) latest = (uint32_t)i;
     }
-    return latest;
+    return true;
 }
 
 /* Joins the groups between a call and its result, and numbers what is left from 0. */
@@ -119,7 +144,6 @@ static void find_turns(groups *g) {
     uint32_t turn = 0;
     for (size_t i = 0; i < g->in->n_messages; i++) {
         const chat_message *m = &g->in->messages[i];
-        g->partner[i] = m->role == CHAT_TOOL ? find_partner(g->in, i) : NONE;
         g->of[i] = STAYS;
         if (is_instructions(m)) continue;
         bool is_user = m->role == CHAT_USER;
@@ -207,6 +231,9 @@ static int64_t step_of(int64_t limit, int64_t head) {
 /* The smallest number of groups whose tokens reach `target`, or all that may go. */
 static bool find_cut(search *s, int64_t whole, int64_t target, int64_t limit, uint32_t *out) {
     uint32_t lo = 0, hi = s->g->n_droppable; /* lo is too few */
+    *out = hi;
+    int64_t least = count_without(s, hi); /* known to be in vain, the search would be long */
+    if (least < 0 || least > limit) return least >= 0;
     while (hi - lo > 1) {
         uint32_t mid = lo + (hi - lo) / 2;
         int64_t n = count_without(s, mid);
@@ -291,6 +318,8 @@ static bool cut_texts(search *s, arena *mem, int64_t limit, context_result *out)
         if (!is_instructions(&s->view[i]) && s->view[i].content.len)
             texts[n++] = (text){i, s->view[i].content};
     qsort(texts, n, sizeof *texts, by_length);
+    int64_t least = count_emptied(s, texts, n, n);
+    if (least < 0 || least > limit) return least >= 0;
     size_t lo = 0, hi = n; /* lo is too few */
     while (hi - lo > 1) {
         size_t mid = lo + (hi - lo) / 2;
@@ -301,11 +330,11 @@ static bool cut_texts(search *s, arena *mem, int64_t limit, context_result *out)
         else
             lo = mid;
     }
-    int64_t n_long = hi ? count_emptied(s, texts, n, hi - 1) : 0;
+    int64_t n_long = count_emptied(s, texts, n, hi - 1);
     int64_t n_fits = n_long < 0 ? -1 : count_emptied(s, texts, n, hi);
     if (n_fits < 0) return false;
     out->n_texts_cut = (int64_t)hi;
-    return n_fits > limit || cut_text(s, &texts[hi - 1], n_fits, n_long, limit);
+    return cut_text(s, &texts[hi - 1], n_fits, n_long, limit);
 }
 
 /* ── Conversations ── */
@@ -319,16 +348,24 @@ static bool refuse_whole(const context_rules *r, int64_t limit, int64_t n, error
 
 static bool refuse_rest(const context_rules *r, int64_t limit, int64_t n, int64_t head,
                         error *err) {
+    if (head > limit)
+        return error_set(
+            err, ERR_CONTEXT_LENGTH, "messages",
+            "System and developer messages and tools alone have %lld tokens and are never left out; %s. Shorten them, "
+            "or raise the limit.",
+            (long long)head, what_fits(r, limit).text);
     return error_set(
         err, ERR_CONTEXT_LENGTH, "messages",
-        "With all older turns left out the prompt still has %lld tokens, %lld of them system and developer messages and "
-        "tools; %s. The last turn is too long%s.",
-        (long long)n, (long long)head, what_fits(r, limit).text,
+        "With all older turns left out%s the prompt still has %lld tokens, %lld of them system and developer messages "
+        "and tools; %s. The last turn is too long%s.",
+        r->mode == CONTEXT_CUT ? " and its texts cut" : "", (long long)n, (long long)head,
+        what_fits(r, limit).text,
         r->mode == CONTEXT_DROP ? ": shorten it, or let truncation 'auto' cut it" : "");
 }
 
 static bool fit(search *s, groups *g, const context_rules *r, int64_t limit, int64_t whole,
                 arena *mem, context_result *out, error *err) {
+    if (!find_partners(g, mem)) return is_out_of_memory(err);
     find_turns(g);
     if (r->mode == CONTEXT_CUT) find_rounds(g);
     int64_t head = count_head(s);

@@ -53,6 +53,17 @@ static bool render(void *ctx) {
     return ok;
 }
 
+typedef struct renderer {
+    const chat *c;
+    tok_ids *ids;
+} renderer;
+
+static int64_t render_ids(void *ctx, const chat_input *in, error *err) {
+    renderer *r = ctx;
+    r->ids->n = 0;
+    return chat_render(r->c, in, r->ids, NULL, err) ? (int64_t)r->ids->n : -1;
+}
+
 static void run(torture_fn *fn, void *ctx) {
     int n = torture_run(fn, ctx);
     print_message("%d failures\n", n);
@@ -84,6 +95,44 @@ static void test_prompts(void **state) {
     buf_deinit(&s.first);
     jinja_free(s.c.template);
     json_decref(schema);
+    tok_unref(t);
+}
+
+/* The same within rules that leave something out, with a memory of encoded text. */
+static bool fit(void *ctx) {
+    scene *s = ctx;
+    error err = {0};
+    context_rules rules = {.mode = CONTEXT_CUT};
+    context_result cut;
+    arena mem;
+    tok_ids ids = {0};
+    arena_init(&mem, 0);
+    s->c.cache = s->c.harmony.cache = tok_cache_new(8192, &err);
+    renderer r = {&s->c, &ids};
+    chat_input in = s->in;
+    bool ok = s->c.cache && context_fit(&in, &rules, 220, &mem, render_ids, &r, &cut, &err);
+    if (ok) assert_true(ids.n <= 220 && cut.n_messages_dropped == 3 && cut.n_texts_cut == 1);
+    if (!ok) assert_int_equal(err.code, ERR_NO_MEMORY);
+    tok_cache_free(s->c.cache);
+    s->c.cache = s->c.harmony.cache = NULL;
+    arena_deinit(&mem);
+    tok_ids_deinit(&ids);
+    return ok;
+}
+
+static void test_fitting(void **state) {
+    (void)state;
+    if (!torture_is_available()) skip();
+    static char text[300];
+    memset(text, 'x', sizeof text);
+    chat_message m[6];
+    memcpy(m, MESSAGES, sizeof MESSAGES);
+    m[5] = (chat_message){
+        .role = CHAT_USER, .content = str_make(text, sizeof text), .has_content = true};
+    tok *t = tiny_vocab_harmony();
+    scene s = {.c = {.t = t}, .in = {.messages = m, .n_messages = 6, .model_identity = STR("I.")}};
+    s.c.is_harmony = harmony_init(&s.c.harmony, t);
+    run(fit, &s);
     tok_unref(t);
 }
 
@@ -167,6 +216,7 @@ static void test_stops(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_prompts),
+        cmocka_unit_test(test_fitting),
         cmocka_unit_test(test_parsers),
         cmocka_unit_test(test_stops),
     };

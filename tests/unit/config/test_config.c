@@ -119,6 +119,74 @@ static void the_hash_sees_what_changes_answers(void **state) {
     assert_true(plain != hash_of("--max-kv-size", "512"));
 }
 
+static int64_t max_tokens_of(const char *a, const char *b, const char *c_, const char *d,
+                             const char *path) {
+    config c;
+    error err;
+    if (!load(&c, CONFIG_GENERATE, &err, "--config", path, a, b, c_, d, NULL))
+        fail_msg("%s", err.message);
+    int64_t n = config_get_limits(&c, c.performance_mode).max_tokens;
+    config_deinit(&c);
+    return n;
+}
+
+/* A perf_ value takes its twin's place while the mode is on, unless a stronger source gave the twin. */
+static void performance_mode_overrides_its_own_source(void **state) {
+    (void)state;
+    char path[] = "/tmp/oriel-config-XXXXXX";
+    const char text[] = "{\"max_tokens\": 100, \"perf_max_tokens\": 10, \"max_kv_size\": 512, "
+                        "\"perf_max_kv_size\": 256, \"perf_prompt_token_budget\": 200, "
+                        "\"max_context_tokens\": 400, \"max_context_tokens_margin\": 40}";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0 && write(fd, text, sizeof text - 1) == (ssize_t)(sizeof text - 1));
+    close(fd);
+    assert_int_equal(max_tokens_of(NULL, NULL, NULL, NULL, path), 100);
+    assert_int_equal(max_tokens_of("--performance-mode", NULL, NULL, NULL, path), 10);
+    assert_int_equal(max_tokens_of("--performance-mode", "--max-tokens", "50", NULL, path), 50);
+    assert_int_equal(
+        max_tokens_of("--max-tokens", "50", "--performance-mode", "--perf-max-tokens=7", path), 7);
+    setenv("ORIEL_PERFORMANCE_MODE", "true", 1);
+    setenv("ORIEL_MAX_TOKENS", "30", 1); /* stronger than the file */
+    assert_int_equal(max_tokens_of(NULL, NULL, NULL, NULL, path), 30);
+    setenv("ORIEL_PERF_MAX_TOKENS", "3", 1);
+    assert_int_equal(max_tokens_of(NULL, NULL, NULL, NULL, path), 3);
+    unsetenv("ORIEL_PERF_MAX_TOKENS");
+    unsetenv("ORIEL_MAX_TOKENS");
+    unsetenv("ORIEL_PERFORMANCE_MODE");
+    config c;
+    error err;
+    assert_true(load(&c, CONFIG_SERVE, &err, "--config", path, NULL));
+    config_limits off = config_get_limits(&c, false), on = config_get_limits(&c, true);
+    assert_true(off.max_kv_size == 512 && off.prompt_token_budget == 0);
+    assert_true(on.max_kv_size == 256 && on.prompt_token_budget == 200);
+    assert_true(on.max_context_tokens == 400 && c.max_context_tokens_margin == 40);
+    config_deinit(&c);
+    unlink(path);
+}
+
+static void limits_that_leave_nothing_are_named(void **state) {
+    (void)state;
+    static const struct {
+        const char *a, *b, *said;
+    } rows[] = {
+        {"--max-context-tokens=100", "--max-context-tokens-margin=100", "less than that"},
+        {"--ctx=100", "--max-context-tokens-margin=200", "less than that"},
+        {"--ctx=100", "--max-context-tokens=200", "raise --ctx"},
+        {"--pinned=64", "--max-kv-size=64", "lower --pinned"},
+        {"--truncation=some", NULL, "auto disabled"},
+        {"--perf-max-tokens=0", NULL, "from 1"},
+        {"--max-context-tokens-margin=-1", NULL, "from 0"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        config c;
+        error err;
+        assert_false(load(&c, CONFIG_SERVE, &err, rows[i].a, rows[i].b, NULL));
+        assert_int_equal(err.code, ERR_USAGE);
+        if (!strstr(err.message, rows[i].said)) fail_msg("%s: %s", rows[i].a, err.message);
+        config_deinit(&c);
+    }
+}
+
 int main(void) {
     setenv("XDG_CONFIG_HOME", "/nonexistent", 1);
     unsetenv("ORIEL_CONFIG");
@@ -127,6 +195,8 @@ int main(void) {
         cmocka_unit_test(the_strongest_source_wins),
         cmocka_unit_test(what_is_wrong_is_named),
         cmocka_unit_test(the_hash_sees_what_changes_answers),
+        cmocka_unit_test(performance_mode_overrides_its_own_source),
+        cmocka_unit_test(limits_that_leave_nothing_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

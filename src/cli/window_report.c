@@ -72,20 +72,38 @@ ROW(row_prefill) {
 ROW(row_ttft) {
     snprintf(out, CELL, "%.1f ms", r->ttft_s * 1e3);
 }
+/* "value [low, high]", as far as they are known. */
+static void put_between(char out[CELL], const char *fmt, stats_interval i, double by) {
+    char v[3][CELL];
+    const double values[] = {i.value, i.low, i.high};
+    for (int k = 0; k < 3; k++)
+        if (isnan(values[k]))
+            snprintf(v[k], CELL, "?");
+        else
+            snprintf(v[k], CELL, fmt, values[k] / by);
+    if (isnan(i.value))
+        snprintf(out, CELL, "-");
+    else
+        snprintf(out, CELL, "%.14s [%.14s, %.14s]", v[0], v[1], v[2]);
+}
 ROW(row_before) {
-    snprintf(out, CELL, "%.1f", r->tps_before);
+    if (isnan(r->tps_before))
+        snprintf(out, CELL, "-");
+    else
+        snprintf(out, CELL, "%.1f", r->tps_before);
 }
 ROW(row_past) {
-    snprintf(out, CELL, "%.1f (%+.1f %%)", r->tps_past, (r->tps_past / r->tps_before - 1) * 100);
+    if (isnan(r->tps_past))
+        snprintf(out, CELL, "-");
+    else
+        snprintf(out, CELL, "%.1f (%+.1f %%)", r->tps_past,
+                 (r->tps_past / r->tps_before - 1) * 100);
 }
 ROW(row_slope) {
-    snprintf(out, CELL, "%+.2f [%+.2f, %+.2f]", r->slope.value, r->slope.low, r->slope.high);
+    put_between(out, "%+.2f", r->slope, 1);
 }
 ROW(row_ratio) {
-    if (r->n_pairs)
-        snprintf(out, CELL, "%.4f [%.4f, %.4f]", r->ratio.value, r->ratio.low, r->ratio.high);
-    else
-        snprintf(out, CELL, "-");
+    put_between(out, "%.4f", r->ratio, 1);
 }
 ROW(row_steps) {
     snprintf(out, CELL, "%.3f / %.3f ms", r->step_p50_ms, r->step_p99_ms);
@@ -97,8 +115,7 @@ ROW(row_rss) {
     put_memory(out, &r->rss_anon);
 }
 ROW(row_rss_slope) {
-    snprintf(out, CELL, "%+.1f [%+.1f, %+.1f]", r->rss_anon.slope.value / 1024,
-             r->rss_anon.slope.low / 1024, r->rss_anon.slope.high / 1024);
+    put_between(out, "%+.1f", r->rss_anon.slope, 1024);
 }
 ROW(row_locked) {
     put_memory(out, &r->locked);

@@ -338,6 +338,12 @@ static int64_t settled_position(const engine *e) {
 bool window_run(engine *e, const window_options *o, window_result *r, error *err) {
     const engine_config *c = engine_get_config(e);
     const model_info *m = engine_get_model(e);
+    int64_t settled = settled_position(e);
+    if (o->n_tokens < settled + 8 * KV_BLOCK)
+        return error_set(
+            err, ERR_USAGE, "tokens",
+            "%lld tokens hardly fill a window of %lld rows: --tokens has to be %lld or more.",
+            (long long)o->n_tokens, (long long)c->max_kv_size, (long long)(settled + 8 * KV_BLOCK));
     run *u = calloc(1, sizeof *u);
     if (!u) return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the measurements.");
     memset(u, 1, sizeof *u); /* touched now, so that touching it later is no page fault */
@@ -345,7 +351,7 @@ bool window_run(engine *e, const window_options *o, window_result *r, error *err
     *u = (run){.e = e, .o = o, .r = r};
     *r = (window_result){.max_kv_size = c->max_kv_size,
                          .pinned = c->pinned,
-                         .settled = settled_position(e),
+                         .settled = settled,
                          .row_bytes = 2 * (uint64_t)m->n_kv_heads *
                                       kern_kv_row_bytes(c->kv_type, m->head_dim),
                          .planned_kv = engine_get_plan(e)->kv,

@@ -90,6 +90,7 @@ def everything_is_in_the_report():
 def wrong_command_lines_are_sentences():
     for args, needle in ((("--max-kv-size", "256,x"), "--max-kv-size"), (("--max-kv-size", ""), "--max-kv-size"),
                          (("--max-kv-size", "16"), "max_kv_size"), (("--tokens", "0"), "--tokens"), (("fast",), "options only"),
+                         (("--tokens", "300", "--max-kv-size", "256"), "--tokens"),
                          (("--frontiers", "1"), "--frontiers")):
         p = run("bench", "window", "--counters", *args, check=False)
         err = p.stderr.decode()

@@ -256,10 +256,25 @@ bool engine_may_lock(const engine_plan *p, error *err) {
            engine_cannot_lock(p, err);
 }
 
+/* A window can be gigabytes, whose pages take the system a second: in slices, so that it can be
+ * called off. */
+static bool hold_window(engine *e, error *err) {
+    enum { SLICE = 64 << 20 };
+    const engine_config *c = &e->config;
+    size_t bytes;
+    char *rows = kv_get_memory(e->kv, &bytes);
+    for (size_t at = 0; at < bytes; at += SLICE) {
+        os_touch(rows + at, bytes - at < SLICE ? bytes - at : SLICE);
+        if (c->progress && !c->progress(c->progress_ctx, e->plan.weights, e->plan.weights))
+            return error_set(err, ERR_CANCELLED, NULL, "Loading was cancelled.");
+    }
+    return !c->lock || os_lock(rows, bytes) || engine_cannot_lock(&e->plan, err);
+}
+
 bool engine_hold(engine *e, error *err) {
-    bool lock = e->config.lock, ok = model_ctx_hold(e->ctx, lock);
+    bool lock = e->config.lock;
+    if (!model_ctx_hold(e->ctx, lock) || (lock && !model_lock(e->model)))
+        return engine_cannot_lock(&e->plan, err);
     for (int i = 0; i < e->config.n_parallel; i++) sampler_hold(e->samplers[i]);
-    if (e->plan.is_asked || lock) ok = kv_hold(e->kv, lock) && ok;
-    if (lock) ok = model_lock(e->model) && ok;
-    return ok || engine_cannot_lock(&e->plan, err);
+    return !(e->plan.is_asked || lock) || hold_window(e, err);
 }

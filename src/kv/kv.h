@@ -78,8 +78,8 @@ typedef struct kv_config {
 uint64_t kv_plan_bytes(const kv_config *c);
 kv *kv_new(const kv_config *c, error *err);
 void kv_free(kv *k);
-/* Takes every block's pages from the system now; with `lock` they stay. False: errno says why. */
-bool kv_hold(kv *k, bool lock);
+/* The memory of all rows, so that whoever planned it can take its pages at once. Never read there. */
+void *kv_get_memory(kv *k, size_t *bytes);
 int64_t kv_n_free_blocks(const kv *k, bool sliding);   /* held by no sequence: empty or cached */
 int64_t kv_n_cached_blocks(const kv *k, bool sliding); /* of those, findable by name */
 int64_t kv_n_blocks(const kv *k, bool sliding);

@@ -203,9 +203,9 @@ void kv_free(kv *k) {
     free(k);
 }
 
-bool kv_hold(kv *k, bool lock) {
-    os_touch(k->data, k->data_bytes);
-    return !lock || os_lock(k->data, k->data_bytes);
+void *kv_get_memory(kv *k, size_t *bytes) {
+    *bytes = k->data_bytes;
+    return k->data;
 }
 
 int64_t kv_n_free_blocks(const kv *k, bool sliding) {

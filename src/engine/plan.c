@@ -259,7 +259,7 @@ bool engine_may_lock(const engine_plan *p, error *err) {
 /* A window can be gigabytes, whose pages take the system a second: in slices, so that it can be
  * called off. */
 static bool hold_window(engine *e, error *err) {
-    enum { SLICE = 64 << 20 };
+    enum { SLICE = 16 << 20 };
     const engine_config *c = &e->config;
     size_t bytes;
     char *rows = kv_get_memory(e->kv, &bytes);

@@ -347,20 +347,18 @@ static void panel_q6_k(const uint8_t *b, size_t stride, uint8_t *p) {
     }
 }
 
-/* Bit 4s + b of a row's word to bit 8b + s: even bits to the low half, odd bits to the high one, twice.
- * (Warren, Hacker's Delight, 7–2.) */
+/* Bit 4s + b of a row's word to bit 8b + s. The five bits of the index go round by two, which is four
+ * exchanges of two index bits; each moves the bits that have one of them set and the other not. */
 static void panel_q5_0_bits(const uint8_t *b, size_t stride, uint8_t *dst) {
     uint32_t v[PANEL];
     for (int r = 0; r < PANEL; r++) v[r] = num_u32(b + (size_t)r * stride);
-    for (int twice = 0; twice < 2; twice++) {
-        for (int r = 0; r < PANEL; r++) {
-            uint32_t x = v[r], t;
-            t = (x ^ x >> 1) & 0x22222222, x ^= t ^ t << 1;
-            t = (x ^ x >> 2) & 0x0c0c0c0c, x ^= t ^ t << 2;
-            t = (x ^ x >> 4) & 0x00f000f0, x ^= t ^ t << 4;
-            t = (x ^ x >> 8) & 0x0000ff00, x ^= t ^ t << 8;
-            v[r] = x;
-        }
+    for (int r = 0; r < PANEL; r++) {
+        uint32_t x = v[r], t;
+        t = (x ^ x >> 3) & 0x0a0a0a0a, x ^= t ^ t << 3;   /* 0 and 2 */
+        t = (x ^ x >> 6) & 0x00cc00cc, x ^= t ^ t << 6;   /* 1 and 3 */
+        t = (x ^ x >> 12) & 0x0000f0f0, x ^= t ^ t << 12; /* 2 and 4 */
+        t = (x ^ x >> 8) & 0x0000ff00, x ^= t ^ t << 8;   /* 3 and 4 */
+        v[r] = x;
     }
     memcpy(dst, v, sizeof v);
 }

@@ -23,6 +23,7 @@ except ImportError:
     print("1..1\nok 1 - plan # SKIP numpy is not installed")
     sys.exit(0)
 sys.path[:0] = [os.path.join(ROOT, "tools", "ref"), os.path.dirname(os.path.abspath(__file__))]
+import gguf
 import random_model
 from oriel import ORIEL, SANITIZED, Server, Skip, env, run, run_all, run_json, test, wait_for
 
@@ -198,6 +199,37 @@ def every_mode_loads_the_same_model():
     assert run_json("plan", path, "--no-repack")["load"] == "mmap"
     p = run("plan", path, "--load", "fast", check=False)
     assert p.returncode == 2 and b"mmap" in p.stderr, p.stderr
+
+
+def split_model(parts):
+    """The same model in one file and in several."""
+    arch, kind, change = SHAPES["llama-q8"]
+    shape = dict(random_model.TINY, arch=arch, name="split", **random_model.TINY_OF[arch])
+    whole = random_model.Builder(dict(shape, vocab=20000), kind, 1, fast=False).build()
+    one, n = os.path.join(TEMP.name, "whole.gguf"), len(whole.tensors)
+    whole.write(one)
+    paths = []
+    for i in range(parts):
+        w = gguf.Writer()
+        w.meta = list(whole.meta) if i == 0 else []
+        w.set("split.no", i, 2)
+        w.set("split.count", parts, 2)
+        w.set("split.tensors.count", n, 5)
+        w.tensors = whole.tensors[n * i // parts:n * (i + 1) // parts]
+        paths.append(os.path.join(TEMP.name, f"split-{i + 1:05}-of-{parts:05}.gguf"))
+        w.write(paths[-1])
+    return one, paths
+
+
+@test
+def a_split_model_loads_every_way():
+    one, paths = split_model(3)
+    args = ["--raw", "--prompt", "a cat", "-n", 8, "--temperature", 0, "--ctx", 256]
+    for mode in ("read", "direct", "mmap"):
+        want = run_json("generate", "-m", one, "--load", mode, *args)["token_ids"]
+        assert len(want) == 8
+        for p in (paths[0], paths[2]):
+            assert run_json("generate", "-m", p, "--load", mode, *args)["token_ids"] == want, (mode, p)
 
 
 @test

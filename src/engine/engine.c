@@ -295,6 +295,26 @@ static void give_up_reruns(engine *e) {
     e->lacks_blocks = false;
 }
 
+/* Is a running job just computing what this one begins with? Then waiting for it is faster than doing
+ * the same beside it. Not for one that may have to wait itself: for a reader, that is. */
+static bool has_leader(engine *e, const engine_job *j) {
+    enum { WORTH = 2 * KV_BLOCK }; /* rows */
+    int64_t found = -1, limit = most_reused(j);
+    for (int i = 0; i < e->n_running; i++) {
+        const engine_job *r = e->running[i];
+        int64_t n = (int64_t)r->request.n_prompt, same = 0;
+        if (r->request.score_prompt >= 0 || r->starved_ns || r->n_done + WORTH > n) continue;
+        if (n > limit) n = limit;
+        while (same < n && r->ids[same] == j->ids[same]) same++;
+        if (same < r->n_done + WORTH) continue;
+        if (found < 0) found = kv_seq_find(j->seq, j->ids, limit);
+        if (same < found + WORTH) continue;
+        kv_seq_mark(r->seq, same);
+        return true;
+    }
+    return false;
+}
+
 static void start(engine *e, engine_job *j) {
     if (!j->start_ns) j->start_ns = clock_ns();
     adopt(e, j);
@@ -307,12 +327,12 @@ static void start(engine *e, engine_job *j) {
                            (size_t)j->n_generated);
 }
 
-/* In order of arrival; one whose rows are still being read from disk lets others go first. */
+/* In order of arrival; one whose rows are still being computed or read from disk lets others go first. */
 static void admit(engine *e) {
     engine_job **at = &e->waiting;
     while (*at && e->n_running < e->config.n_parallel) {
         engine_job *j = *at;
-        if (kv_seq_fetch(j->seq, j->ids, most_reused(j))) {
+        if (kv_seq_fetch(j->seq, j->ids, most_reused(j)) || has_leader(e, j)) {
             at = &j->next;
             continue;
         }

@@ -305,3 +305,7 @@ kv_reuse kv_seq_adopt(kv_seq *s, const int32_t *ids, int64_t limit) {
     take_place(s, ids, p);
     return (kv_reuse){p.start, p.len - p.start};
 }
+
+int64_t kv_seq_find(kv_seq *s, const int32_t *ids, int64_t limit) {
+    return kv_find_place(s, ids, limit, false).start;
+}

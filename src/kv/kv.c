@@ -97,6 +97,8 @@ uint64_t kv_seq_held_bytes(const kv_seq *s) {
 /* ── Growing ── */
 
 void kv_seq_mark(kv_seq *s, int64_t pos) {
+    for (int i = 0; i < s->n_marks; i++)
+        if (s->marks[i] == pos) return;
     if (s->n_marks < KV_MAX_MARKS && pos > 0) s->marks[s->n_marks++] = pos;
 }
 

@@ -112,6 +112,8 @@ typedef struct kv_reuse {
  * `limit` < n positions; the sequence is left empty where there is none. Holds no lock, allocates
  * nothing; walks the ids once or twice. */
 kv_reuse kv_seq_adopt(kv_seq *s, const int32_t *ids, int64_t limit);
+/* At how many positions such a sequence would start, as things are now. */
+int64_t kv_seq_find(kv_seq *s, const int32_t *ids, int64_t limit);
 /* The ids of the n rows committed last. Blocks that are whole now get their name and can be found;
  * where the same block is there already the sequence holds that one from now on. Without these calls,
  * or after a rewind out of the block that is being filled, a sequence is simply not shared. */

@@ -57,6 +57,7 @@ static atomic_llong n_ended[4]; /* by engine_finish */
 /* ── A world: one engine and what it is made of ── */
 typedef struct world {
     uint64_t seed;
+    char dir[40]; /* of kept rows; empty: none */
     model_fake_config fake;
     engine_config config;
     engine *e;
@@ -88,6 +89,11 @@ static world make_world(uint64_t seed) {
     if (chance(&d, 30)) c->kv_cache_bytes = 1 << 20;
     c->max_context_tokens = MAX_PROMPT;
     c->kv_type = (kern_kv_type)roll(&d, 4);
+    if (chance(&d, 25)) {
+        snprintf(w.dir, sizeof w.dir, "/tmp/oriel-sim-XXXXXX");
+        if (!mkdtemp(w.dir)) w.dir[0] = 0;
+        c->kv_dir_bytes = 100000 << roll(&d, 4);
+    }
     w.closes_early = chance(&d, 15);
     return w;
 }
@@ -434,8 +440,15 @@ static void *client_main(void *ctx) {
     return NULL;
 }
 
-static void run_world(uint64_t seed) {
-    world w = make_world(seed);
+static void remove_dir(const char *dir) {
+    char command[80];
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    if (*dir && system(command) != 0) COMPLAIN("%s cannot be removed", dir);
+}
+
+static void run_engine(world *of, uint64_t seed) {
+    world w = *of;
+    if (*w.dir) w.config.kv_dir = of->dir;
     error err = {0};
     model *m = model_new_fake(&w.fake, &err);
     if (m) w.e = engine_open_model(m, NULL, &w.config, &err);
@@ -471,6 +484,13 @@ static void run_world(uint64_t seed) {
     free(clients);
 }
 
+/* Where rows are kept on disk the same world runs twice. */
+static void run_world(uint64_t seed) {
+    world w = make_world(seed);
+    for (int i = 0; i < (*w.dir ? 2 : 1); i++) run_engine(&w, seed);
+    remove_dir(w.dir);
+}
+
 static uint64_t env_number(const char *name, uint64_t otherwise) {
     const char *v = getenv(name);
     return v && *v ? strtoull(v, NULL, 10) : otherwise;
@@ -502,6 +522,7 @@ static void test_closing(void **state) {
         world w = make_world(seed);
         w.closes_early = true;
         w.config.n_queue = 512;
+        if (*w.dir) w.config.kv_dir = w.dir;
         error err = {0};
         w.e = engine_open_model(model_new_fake(&w.fake, &err), NULL, &w.config, &err);
         assert_non_null(w.e);
@@ -526,6 +547,7 @@ static void test_closing(void **state) {
             engine_cancel(jobs[i].job);
             engine_job_free(jobs[i].job);
         }
+        remove_dir(w.dir);
     }
     assert_int_equal(n_failures, 0);
 }

@@ -441,11 +441,28 @@ static bool parse_tool_choice(const params *p, chat_input *in, error *err) {
     if (!(type = field_need(p->tool_choice, "type", "tool_choice", err)) ||
         !field_enum(type, "tool_choice.type", types, &which, err))
         return false;
+    json_t *single = field_get(p->tool_choice, "disable_parallel_tool_use"), *name;
+    if (single && !field_bool(single, "tool_choice.disable_parallel_tool_use", &in->one_call, err))
+        return false;
     if (which == 1) in->tool_choice = CHAT_TOOLS_NONE;
     if (which < 2) return true;
-    return error_set(err, ERR_NOT_IMPLEMENTED, "tool_choice",
-                     "tool_choice: '%s' is not implemented yet; 'auto' and 'none' work.",
-                     types[which]);
+    if (!in->n_tools)
+        return error_set(err, ERR_INVALID_VALUE, "tool_choice",
+                         "tool_choice: '%s' needs tools, and there are none.", types[which]);
+    in->tool_choice = CHAT_TOOLS_REQUIRED;
+    if (which == 2) return true;
+    str s;
+    chat_tool *tools = (chat_tool *)(uintptr_t)in->tools; /* parse_tools made them */
+    bool known = false;
+    if (!(name = field_need(p->tool_choice, "name", "tool_choice", err)) ||
+        !field_str(name, "tool_choice.name", &s, err))
+        return false;
+    for (size_t i = 0; i < in->n_tools; i++) {
+        tools[i].is_barred = !str_eq(tools[i].name, s);
+        known |= !tools[i].is_barred;
+    }
+    return known || error_set(err, ERR_INVALID_VALUE, "tool_choice.name",
+                              "tool_choice: there is no tool called '%.*s'.", STR_ARG(s));
 }
 
 /* ── the answer: blocks, whole or as events ── */

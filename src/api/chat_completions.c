@@ -526,7 +526,7 @@ static void put_call_delta(const job *k, choice *c, const turn_event *e, buf *ou
         json_end_arr(&j);
     }
     end_chunk(k, &j, c, NULL);
-    if (!custom) buf_clear(&call->arguments);
+    if (!custom && !k->keeper) buf_clear(&call->arguments);
     out->failed |= input.failed;
     buf_deinit(&input);
 }

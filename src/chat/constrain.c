@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "chat/close_schema.h"
 #include "chat/formats/tagged.h"
 
 enum {
@@ -107,11 +108,12 @@ static grammar_schema_options schema_options(maker *m, const tool_place *p, bool
 
 static grammar_node json_arguments(maker *m, const tool_place *p) {
     grammar_schema_options o = schema_options(m, p, true);
-    if (p->tool->parameters) return grammar_schema(m->b, p->tool->parameters, &o);
-    json_t *none =
-        json_pack("{s:s, s:{}, s:b}", "type", "object", "properties", "additionalProperties", 0);
-    grammar_node node = grammar_schema(m->b, none, &o);
-    json_decref(none);
+    json_t *schema = p->tool->parameters
+                         ? close_schema(p->tool->parameters)
+                         : json_pack("{s:s, s:{}, s:b}", "type", "object", "properties",
+                                     "additionalProperties", 0);
+    grammar_node node = grammar_schema(m->b, schema, &o);
+    json_decref(schema);
     return node;
 }
 
@@ -159,7 +161,9 @@ static json_t *take_property(const json_t *parameters, json_t *property) {
 
 static grammar_node schema_value(maker *m, const tool_place *p, json_t *property) {
     grammar_schema_options o = schema_options(m, p, false);
-    json_t *schema = take_property(p->tool->parameters, property);
+    json_t *open = take_property(p->tool->parameters, property), *schema = NULL;
+    if (open) schema = close_schema(open);
+    json_decref(open);
     grammar_node node = schema ? grammar_schema(m->b, schema, &o) : bytes(m, "");
     json_decref(schema);
     return node;
@@ -315,7 +319,10 @@ static grammar_node answer(maker *m, const char *const *without, size_t n) {
     case CHAT_ANSWER_JSON: return grammar_json_object(m->b);
     case CHAT_ANSWER_SCHEMA: {
         grammar_schema_options o = {.param = a->param, .code = ERR_INVALID_VALUE};
-        return grammar_schema(m->b, a->schema, &o);
+        json_t *closed = close_schema(a->schema);
+        grammar_node node = grammar_schema(m->b, closed, &o);
+        json_decref(closed);
+        return node;
     }
     case CHAT_ANSWER_REGEX: return grammar_regex(m->b, a->source, a->param);
     case CHAT_ANSWER_LARK: return grammar_lark(m->b, a->source, a->param);

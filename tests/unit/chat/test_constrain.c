@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "base/hash.h"
+#include "chat/close_schema.h"
 #include "chat/constrain.h"
 #include "corpus.h"
 #include "tiny_vocab.h"
@@ -268,7 +269,32 @@ static void test_walks(void **state) {
     tok_unref(gpt_oss);
 }
 
+static void test_close(void **state) {
+    (void)state;
+    static const char *const CASES[][2] = {
+        {"{\"properties\":{\"a\":{}}}",
+         "{\"properties\":{\"a\":{}},\"additionalProperties\":false}"},
+        {"{\"properties\":{\"a\":{}},\"additionalProperties\":true}", NULL},
+        {"{\"type\":\"object\"}", NULL},
+        {"{\"properties\":{\"a\":{}},\"required\":[\"b\"]}", NULL},
+        {"{\"properties\":{\"a\":{}},\"anyOf\":[{\"properties\":{\"b\":{}}}]}", NULL},
+        {"{\"allOf\":[{\"properties\":{\"b\":{}}}]}", NULL},
+        {"{\"items\":{\"anyOf\":[{\"properties\":{}},true]}}",
+         "{\"items\":{\"anyOf\":[{\"properties\":{},\"additionalProperties\":false},true]}}"},
+        {"{\"enum\":[{\"properties\":{}}]}", NULL},
+    };
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        json_t *v = json_parse(str_from(CASES[i][0]), NULL),
+               *want = json_parse(str_from(CASES[i][1] ? CASES[i][1] : CASES[i][0]), NULL),
+               *got = close_schema(v);
+        assert_true(json_equal(got, want));
+        json_decref(got);
+        json_decref(want);
+        json_decref(v);
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_walks)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_walks), cmocka_unit_test(test_close)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -50,6 +50,9 @@ api_options api_defaults(void);
 /* Serves until api_close. NULL with a sentence. */
 api *api_open(chat *c, const api_options *o, error *err);
 void api_close(api *a);
+/* What a server takes beside its engine and chat, measured: threads, connections, the store; with
+ * `files` also the pages of libraries that nobody else touches. For the plan. */
+size_t api_plan_bytes(bool files);
 int api_get_port(const api *a);
 /* Of this program, model, configuration and arithmetic: "fp_…". */
 const char *api_get_fingerprint(const api *a);

@@ -217,6 +217,11 @@ void api_close(api *a) {
     free(a);
 }
 
+size_t api_plan_bytes(bool files) {
+    enum { OWN = 800 << 10, LIBRARIES = 2300 << 10 }; /* held to runs by tests/e2e/test_plan.py */
+    return OWN + (files ? LIBRARIES : 0);
+}
+
 int api_get_port(const api *a) {
     return http_get_port(a->http);
 }

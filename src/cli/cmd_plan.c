@@ -14,7 +14,8 @@ static void print_json(const hub_model *m, const config *c, const engine_plan *p
     json_obj(&j);
     json_kv_cstr(&j, "model", m->id);
     json_kv_cstr(&j, "load", mode_names[p->load]);
-    json_kv_int(&j, "parallel", c->parallel);
+    json_kv_int(&j, "parallel", c->parallel ? c->parallel : 1);
+    json_kv_cstr(&j, "for", c->parallel ? "serve" : "generate");
     json_kv_cstr(&j, "kv_type", c->kv_type);
     json_kv_int(&j, "max_kv_size", p->kv_rows);
     json_kv_int(&j, "max_context_tokens", p->max_context_tokens);
@@ -57,15 +58,17 @@ static void print_line(const char *what, uint64_t bytes, const char *note) {
 
 static void print_text(const hub_model *m, const config *c, const engine_plan *p) {
     char note[160];
-    printf("%s, load %s\n\n", m->id, mode_names[p->load]);
+    printf("%s, load %s, for %s\n\n", m->id, mode_names[p->load],
+           c->parallel ? "oriel serve" : "chat and generate");
     print_line("weights", p->weights, "");
     snprintf(note, sizeof note, "%lld rows %s for %lld at once, %s each", (long long)p->kv_rows,
-             c->kv_type, (long long)c->parallel, term_bytes(p->seq_kv).text);
+             c->kv_type, (long long)(c->parallel ? c->parallel : 1), term_bytes(p->seq_kv).text);
     print_line("window", p->kv, note);
     print_line("scratch", p->scratch, "of the forward pass");
     print_line("sampling", p->sampling, "");
-    snprintf(note, sizeof note, "program %s, tokenizer %s, chat %s", term_bytes(p->process).text,
-             term_bytes(p->tokenizer).text, term_bytes(p->above).text);
+    snprintf(note, sizeof note, "program %s, tokenizer %s, %s %s", term_bytes(p->process).text,
+             term_bytes(p->tokenizer).text, c->parallel ? "server" : "chat",
+             term_bytes(p->above).text);
     print_line("fixed", p->fixed, note);
     print_line("in all", p->total, "resident at most");
     if (p->mapped)

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/os.h"
+#include "api/api.h"
 #include "cli/cli.h"
 
 int cli_fail(const error *err) {
@@ -52,8 +53,13 @@ sample_params session_sampling(const config *c) {
     return p;
 }
 
-static size_t chat_bytes(int64_t max_context_tokens, int n_parallel) {
+static size_t chat_bytes(int64_t max_context_tokens, int n_parallel, bool files) {
+    (void)files;
     return tok_cache_plan_bytes(chat_plan_bytes(max_context_tokens, n_parallel));
+}
+
+static size_t serve_bytes(int64_t max_context_tokens, int n_parallel, bool files) {
+    return chat_bytes(max_context_tokens, n_parallel, files) + api_plan_bytes(files);
 }
 
 engine_config session_engine_config(const config *c, error *err) {
@@ -77,7 +83,9 @@ engine_config session_engine_config(const config *c, error *err) {
     for (size_t i = 0; c->load && i < sizeof modes / sizeof modes[0]; i++)
         if (strcmp(c->load, modes[i]) == 0) e.load = (model_load_mode)i;
     e.lock = c->mlock;
-    if (c->command & (CONFIG_GENERATE | CONFIG_CHAT | CONFIG_SERVE | CONFIG_PLAN))
+    if (c->command == CONFIG_SERVE || (c->command == CONFIG_PLAN && c->parallel))
+        e.above_bytes = serve_bytes;
+    else if (c->command & (CONFIG_GENERATE | CONFIG_CHAT | CONFIG_PLAN))
         e.above_bytes = chat_bytes;
     e.n_threads = (int)c->threads;
     e.n_parallel = c->parallel ? (int)c->parallel : 1;

@@ -54,8 +54,8 @@ typedef struct engine_config {
     bool (*progress)(void *ctx, uint64_t done, uint64_t total);
     void *progress_ctx;
     /* What rooms above will take for an engine with such prompts and so many sequences, so that the
-     * plan holds it too. May be NULL. */
-    size_t (*above_bytes)(int64_t max_context_tokens, int n_parallel);
+     * plan holds it too; `files`: with the pages of libraries that only they touch. May be NULL. */
+    size_t (*above_bytes)(int64_t max_context_tokens, int n_parallel, bool files);
 } engine_config;
 
 engine_config engine_defaults(void);
@@ -142,7 +142,7 @@ typedef struct engine_request {
 } engine_request;
 
 typedef enum engine_finish {
-    ENGINE_STOP,   /* an end token or stop id (it is the last ENGINE_TOKEN event), or nothing can follow
+    ENGINE_STOP, /* an end token or stop id (it is the last ENGINE_TOKEN event), or nothing can follow
                       under the grammar */
     ENGINE_LENGTH, /* max_tokens */
     ENGINE_CANCELLED,

@@ -26,7 +26,7 @@ enum {
     LATER_CODE_BYTES = 1 << 20,
     THREAD_BYTES = 48 << 10,
     REQUEST_BYTES = 96 << 10,
-    LATER_HEAP_BYTES = 2 << 20,
+    LATER_HEAP_BYTES = 5 << 18,
 };
 
 static const uint64_t DEFAULT_KV_DIR_BYTES = (uint64_t)4 << 30;
@@ -165,7 +165,8 @@ static void plan_fixed(const engine_config *c, const model_info *info, const eng
     int64_t prompt = c->max_context_tokens   ? c->max_context_tokens
                      : info->n_ctx_train > 0 ? info->n_ctx_train
                                              : DEFAULT_CONTEXT;
-    if (c->above_bytes) p->above = c->above_bytes(prompt, c->n_parallel);
+    if (c->above_bytes)
+        p->above = c->above_bytes(prompt, c->n_parallel, needs->load != MODEL_LOAD_MMAP);
     p->fixed = p->process + p->tokenizer + p->above + LATER_HEAP_BYTES + sizeof(engine) + draws +
                (uint64_t)info->n_vocab + (uint64_t)(c->n_threads + 1) * THREAD_BYTES +
                (uint64_t)c->n_parallel * p->seq_job;

@@ -104,7 +104,8 @@ def fill_together(path, flags, parallel, n):
 
 def check(name, kv, window, parallel, mode):
     path, flags = model(name), ["--max-kv-size", str(window), "--kv-type", kv, "--load", mode]
-    plan = run_json("plan", path, "--parallel", parallel, *flags)
+    plan = run_json("plan", path, *(["--parallel", parallel] if parallel > 1 else []), *flags)
+    assert plan["for"] == ("serve" if parallel > 1 else "generate") and plan["parallel"] == parallel, plan
     parts = sum(plan[k + "_bytes"] for k in ("weight", "kv", "scratch", "sampling", "fixed"))
     assert plan["total_bytes"] == max(parts, plan["loading_bytes"]), plan
     assert plan["fits"] and plan["shortfall_bytes"] == 0 and plan["load"] == mode, plan
@@ -144,7 +145,7 @@ def what_does_not_fit_is_said_with_numbers():
     said = p.stderr.decode()
     assert p.returncode == 1 and "bytes are missing" in said and "--max-kv-size" in said and said.count("\n") == 1, said
     per = small["per_sequence"]
-    two = run_json("plan", path, "--max-kv-size", 256, "--load", "read", "--parallel", 2)
+    small, two = (run_json("plan", path, "--max-kv-size", 256, "--load", "read", "--parallel", p) for p in (1, 2))
     assert two["kv_bytes"] - small["kv_bytes"] == per["kv_bytes"] and two["sampling_bytes"] - small["sampling_bytes"] == per["sampling_bytes"]
 
 

@@ -10,8 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <dirent.h>
+
 #include "base/hash.h"
 #include "chat/turn.h"
+#include "corpus.h"
 #include "tiny_vocab.h"
 
 enum { CONTEXT = 4096, N_TURNS = 200 };
@@ -147,6 +150,114 @@ static void most_turns_reuse_their_prefix(void **state) {
         tok_ids_deinit(&eager.last);
         chat_free(c);
     }
+    engine_close(e);
+}
+
+/* ── Templates people use ── */
+
+/* A conversation of n turns; with tools every other turn makes a call. */
+static size_t converse(chat_message *m, chat_call *calls, int n, bool has_system, bool has_tools) {
+    static const chat_message SYSTEM = {.role = CHAT_SYSTEM,
+                                        .content = {"You help with all.", 18},
+                                        .has_content = true},
+                              USER = {.role = CHAT_USER,
+                                      .content = {"What is the weather in Paris today?", 35},
+                                      .has_content = true},
+                              ANSWER = {.role = CHAT_ASSISTANT,
+                                        .content = {"It is sunny there, as it was before.", 36},
+                                        .has_content = true};
+    size_t k = 0;
+    if (has_system) m[k++] = SYSTEM;
+    for (int i = 0; i < n; i++) {
+        m[k++] = USER;
+        if (has_tools && i % 2 == 0) {
+            calls[i] = (chat_call){.id = STR("call00001"),
+                                   .name = STR("weather"),
+                                   .arguments = STR("{\"city\": \"Paris\"}")};
+            m[k++] = (chat_message){.role = CHAT_ASSISTANT, .calls = &calls[i], .n_calls = 1};
+            m[k++] = (chat_message){.role = CHAT_TOOL,
+                                    .call_id = STR("call00001"),
+                                    .name = STR("weather"),
+                                    .content = STR("sunny"),
+                                    .has_content = true};
+        }
+        m[k++] = ANSWER;
+    }
+    m[k++] = USER;
+    return k;
+}
+
+/* What is left of a conversation is one its template takes, within the limit. */
+static void check_template(chat *c, const chat_input *in, const char *name, int *n_cut) {
+    renderer r = {.c = c};
+    error err = {0};
+    int64_t whole = render(&r, in, &err);
+    if (whole < 0) { /* a template without such roles */
+        tok_ids_deinit(&r.ids);
+        return;
+    }
+    static const struct {
+        context_mode mode;
+        int percent;
+    } TRIES[] = {{CONTEXT_DROP, 85}, {CONTEXT_DROP, 60}, {CONTEXT_CUT, 40}};
+    for (size_t i = 0; i < sizeof TRIES / sizeof *TRIES; i++) {
+        context_rules rules = {.mode = TRIES[i].mode};
+        context_result cut;
+        chat_input part = *in;
+        arena mem;
+        arena_init(&mem, 0);
+        err = (error){0};
+        int64_t limit = whole * TRIES[i].percent / 100;
+        bool ok = context_fit(&part, &rules, limit, &mem, render, &r, &cut, &err);
+        if (ok ? cut.n_tokens > limit || (int64_t)r.ids.n != cut.n_tokens
+               : err.code != ERR_CONTEXT_LENGTH)
+            fail_msg("%s, %d %%: %lld of %lld: %s", name, TRIES[i].percent, (long long)cut.n_tokens,
+                     (long long)limit, err.message);
+        *n_cut += ok;
+        arena_deinit(&mem);
+    }
+    tok_ids_deinit(&r.ids);
+}
+
+static void templates_take_what_is_left(void **state) {
+    (void)state;
+    if (!corpus_dir()) skip();
+    static const char schema[] =
+        "{\"type\": \"object\", \"properties\": {\"city\": {\"type\": \"string\"}}}";
+    char path[1000];
+    error err = {0};
+    json_t *parameters = json_parse(STR(schema), &err);
+    chat_tool tool = {
+        .name = STR("weather"), .description = STR("Tells it."), .parameters = parameters};
+    engine *e = open_engine();
+    snprintf(path, sizeof path, "%s/templates/llama.cpp-templates", corpus_dir());
+    DIR *d = opendir(path);
+    assert_non_null(d);
+    int n = 0, n_cut = 0;
+    for (struct dirent *f; (f = readdir(d));) {
+        if (!strstr(f->d_name, ".jinja")) continue;
+        buf source = corpus_read("templates/llama.cpp-templates/%s", f->d_name);
+        chat *c = chat_new(e, &(chat_options){.template_override = buf_str(&source)}, &err);
+        if (!c) fail_msg("%s: %s", f->d_name, err.message);
+        for (int kind = 0; kind < 4; kind++) {
+            chat_message m[64];
+            chat_call calls[12];
+            chat_input in = {.messages = m, .now = 1753531200};
+            in.n_messages = converse(m, calls, 6, kind & 1, kind & 2);
+            if (kind & 2) {
+                in.tools = &tool;
+                in.n_tools = 1;
+            }
+            check_template(c, &in, f->d_name, &n_cut);
+        }
+        n++;
+        chat_free(c);
+        buf_deinit(&source);
+    }
+    closedir(d);
+    print_message("%d templates, %d prompts cut\n", n, n_cut);
+    assert_true(n > 40 && n_cut > 8 * n);
+    json_decref(parameters);
     engine_close(e);
 }
 
@@ -406,6 +517,7 @@ static void a_turn_tells_what_it_lost(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(most_turns_reuse_their_prefix),
+        cmocka_unit_test(templates_take_what_is_left),
         cmocka_unit_test(a_turn_more_tokenizes_that_turn),
         cmocka_unit_test(live_ids_stay),
         cmocka_unit_test(a_conversation_goes_on),

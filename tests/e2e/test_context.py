@@ -157,6 +157,23 @@ def requests_bring_their_own_limits():
 
 
 @test
+def a_stored_conversation_stays_within_the_limit():
+    n_turns = 20 if not SANITIZED else 6
+    with tempfile.TemporaryDirectory() as d, Server("--ctx", 300, "--data-dir", d) as s:
+        body = {"model": "default", "temperature": 0, "max_output_tokens": 24}
+        refused(post(s, "/v1/responses", {**body, "input": long_talk(20)}), "context_length_exceeded", "input", "at most 300 fit")
+        last, most = None, 0
+        for i in range(n_turns):
+            q = {**body, "input": f"What is the capital of France? This is number {i}.", "truncation": "auto"}
+            status, headers, got = post(s, "/v1/responses", {**q, "previous_response_id": last} if last else q)
+            assert status == 200, got
+            last, most = got["id"], max(most, got["usage"]["input_tokens"])
+        assert 150 < most <= 300, most
+        if not SANITIZED:
+            assert int(headers["x-oriel-dropped-turns"]) > 3, headers
+
+
+@test
 def raw_prompts_lose_their_beginning_only_when_asked():
     with Server("--ctx", 256) as s:
         body = {"model": "default", "prompt": "once upon a time there was a dog. " * 80, "max_tokens": 3, "temperature": 0}

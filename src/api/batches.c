@@ -31,6 +31,7 @@ enum {
     MAX_PUT_BACK = 3, /* then a line runs to its end, whoever waits */
     PAGE = 200,
     TICK_MS = 20,
+    RETRY_MS = 5000, /* after a full disk, say */
     MAX_LIST = 100,
     WINDOW_SECONDS = 24 * 3600,
 };
@@ -808,8 +809,8 @@ static file_draft begin_file(const job *k, const char *what, char name[80]) {
                         .created = api_now()};
 }
 
-/* status: "completed", "expired" or "cancelled". */
-static void finish(batches *b, const char *status) {
+/* status: "completed", "expired" or "cancelled". The job is gone afterwards; false: to be taken up again. */
+static bool finish(batches *b, const char *status) {
     store *s = b->a->store;
     job *k = b->job;
     error err = {0};
@@ -827,7 +828,6 @@ static void finish(batches *b, const char *status) {
                 .status = status,
                 .output = begin_file(k, "output", names[0]),
                 .errors = begin_file(k, "error", names[1])};
-    int64_t n_failed = k->n_failed;
     e.has_output = k->n_ok > 0;
     e.has_errors = k->n_failed > 0 || (expired && k->n_ok + k->n_failed < (int64_t)k->n);
     store_writer *w = NULL;
@@ -865,14 +865,14 @@ static void finish(batches *b, const char *status) {
     if (ok) {
         free_job(b);
         atomic_store(&b->look, true);
-        return;
+        return true;
     }
-    k->n_failed = n_failed;
     store_drop_content(s, &e.output.content);
     store_drop_content(s, &e.errors.content);
 failed: /* a full disk, say: tried again after a while */
     log_line(LOG_WARN, "api", "batch %s cannot be finished yet: %s", k->id, err.message);
     free_job(b);
+    return false;
 }
 
 /* ── driving ── */
@@ -927,28 +927,24 @@ static int advance(batches *b) {
     if (!b->job) {
         if (!find_next(b, id)) return 10000;
         take_up(b, id);
-        if (!b->job) return 1000;
+        if (!b->job) return RETRY_MS;
         if (strcmp(get_status(b->job), "validating") == 0) begin(b);
-        if (!b->job) return 0;
+        if (!b->job) return RETRY_MS;
         look = true;
     }
     job *k = b->job;
     if (!collect(b)) {
         free_job(b); /* taken up again from what is stored */
-        return 1000;
+        return RETRY_MS;
     }
-    if (look && (strcmp(get_status(k), "cancelling") == 0 || was_cancelled(b))) {
-        finish(b, "cancelled");
-        return b->job ? 0 : 100;
-    }
-    if (k->n_ok + k->n_failed == (int64_t)k->n) {
-        finish(b, "completed");
-        return 100;
-    }
-    if (api_now() >= json_integer_value(json_object_get(k->object, "expires_at"))) {
-        finish(b, "expired");
-        return 100;
-    }
+    const char *end = NULL;
+    if (look && (strcmp(get_status(k), "cancelling") == 0 || was_cancelled(b)))
+        end = "cancelled";
+    else if (k->n_ok + k->n_failed == (int64_t)k->n)
+        end = "completed";
+    else if (api_now() >= json_integer_value(json_object_get(k->object, "expires_at")))
+        end = "expired";
+    if (end) return finish(b, end) ? 0 : RETRY_MS;
     start_lines(b);
     return TICK_MS;
 }

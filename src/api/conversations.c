@@ -55,9 +55,13 @@ static void render(const change *k, buf *out) {
     json_end_obj(&j);
 }
 
+/* An item that is kept elsewhere already (a reference, an id the client made up) is copied under an id
+ * of its own: rows belong to one conversation. */
 bool conversation_put_items(store_tx *tx, str id, json_t *items, error *err) {
     for (size_t i = 0; i < json_array_size(items); i++) {
         json_t *item = json_array_get(items, i);
+        if (store_has(tx, "", json_str(json_object_get(item, "id"))))
+            json_object_set_new(item, "id", json_string(api_make_id("item_").text));
         buf data = {0};
         json_out j = json_begin(&data);
         json_put_value(&j, item);

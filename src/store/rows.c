@@ -125,7 +125,9 @@ bool store_get(store_tx *tx, const char *kind, str id, arena *mem, store_row *ou
 
 bool store_has(store_tx *tx, const char *kind, str id) {
     sqlite3_stmt *q = store_statement(
-        tx, "SELECT 1 FROM object WHERE id = ?1 AND kind = ?2 AND (expires = 0 OR expires > ?3)",
+        tx,
+        "SELECT 1 FROM object WHERE id = ?1 AND (?2 = '' OR kind = ?2) AND (expires = 0 OR "
+        "expires > ?3)",
         NULL);
     if (!q) return false;
     bind_str(q, 1, id);
@@ -214,7 +216,7 @@ bool store_put(store_tx *tx, const store_row *row, error *err) {
         "INSERT INTO object (kind, id, parent, tag, ord, created, expires, content, data, extra, blob)"
         " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
         " ON CONFLICT (id) DO UPDATE SET parent = ?3, tag = ?4, expires = ?7, content = ?8,"
-        " data = ?9, extra = ?10, blob = ?11",
+        " data = ?9, extra = ?10, blob = ?11 WHERE kind = ?1",
         err);
     if (!q) return false;
     if (row->id.len == 0 || row->id.len > STORE_MAX_ID)
@@ -231,7 +233,9 @@ bool store_put(store_tx *tx, const store_row *row, error *err) {
     bind_str(q, 9, row->data);
     bind_str(q, 10, row->extra);
     sqlite3_bind_blob64(q, 11, row->blob.ptr ? row->blob.ptr : "", row->blob.len, SQLITE_STATIC);
-    return run(tx, q, "write", err);
+    if (!run(tx, q, "write", err)) return false;
+    return sqlite3_changes(tx->db) == 1 ||
+           error_set(err, ERR_CONFLICT, NULL, "The id '%.*s' is taken.", STR_ARG(row->id));
 }
 
 /* Remembers which contents may be free once these rows are gone, then deletes them. */

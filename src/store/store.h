@@ -66,6 +66,7 @@ void store_end_read(store_tx *tx);
  * any. */
 bool store_get(store_tx *tx, const char *kind, str id, arena *mem, store_row *out, error *err);
 
+/* kind "" = any. */
 bool store_has(store_tx *tx, const char *kind, str id);
 
 typedef struct store_query {
@@ -80,7 +81,8 @@ bool store_each(store_tx *tx, const store_query *q, bool (*each)(void *ctx, cons
                 void *ctx, error *err);
 int64_t store_count(store_tx *tx, const char *kind, str parent, str tag);
 
-/* Inside an operation. Inserts, or replaces the row of that id (its ord stays). */
+/* Inside an operation. Inserts, or replaces the row of that id (its ord stays). ERR_CONFLICT: the id is
+ * one of another kind. */
 bool store_put(store_tx *tx, const store_row *row, error *err);
 /* The row, its children and theirs. Contents nobody names any more are unlinked after the commit.
  * *deleted (may be NULL): whether it was there. */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "base/hash.h"
+#include "chat/constrain.h"
 #include "chat/plain_tools.h"
 
 static bool is_out_of_memory(error *err) {
@@ -26,6 +27,7 @@ chat *chat_new(engine *e, const chat_options *o, error *err) {
     }
     c->e = e;
     c->t = engine_get_tok(e);
+    c->constraints = constraint_cache_new();
     c->is_harmony = c->t && harmony_init(&c->harmony, c->t);
     bool is_own = o && o->template_override.len;
     str source = is_own ? o->template_override : engine_get_meta(e)->chat_template;
@@ -56,6 +58,7 @@ chat *chat_new(engine *e, const chat_options *o, error *err) {
 void chat_free(chat *c) {
     if (!c) return;
     jinja_free(c->template);
+    constraint_cache_free(c->constraints);
     tok_cache_free(c->cache);
     free(c->debug_dir);
     free(c);

@@ -9,6 +9,8 @@
 #include "chat/parser.h"
 #include "chat/turn.h"
 
+typedef struct constraint_cache constraint_cache;
+
 struct chat {
     engine *e; /* borrowed */
     tok *t;    /* the engine's; NULL for a model without a vocabulary: raw ids only */
@@ -23,7 +25,8 @@ struct chat {
     tok_cache *cache;     /* NULL without a vocabulary */
     struct {
         atomic_ullong n_cut, n_turns_dropped, n_tokens_dropped, n_refused;
-    } counters; /* as chat_stats */
+    } counters;                    /* as chat_stats */
+    constraint_cache *constraints; /* its own lock; see constrain.h */
     char *debug_dir;
     atomic_int debug_number; /* a number known to be taken: where to look for the next */
 };

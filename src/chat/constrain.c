@@ -1,6 +1,8 @@
 #include "chat/constrain.h"
 
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "chat/close_schema.h"
 #include "chat/formats/tagged.h"
@@ -108,10 +110,9 @@ static grammar_schema_options schema_options(maker *m, const tool_place *p, bool
 
 static grammar_node json_arguments(maker *m, const tool_place *p) {
     grammar_schema_options o = schema_options(m, p, true);
-    json_t *schema = p->tool->parameters
-                         ? close_schema(p->tool->parameters)
-                         : json_pack("{s:s, s:{}, s:b}", "type", "object", "properties",
-                                     "additionalProperties", 0);
+    json_t *schema = p->tool->parameters ? close_schema(p->tool->parameters)
+                                         : json_pack("{s:s, s:{}, s:b}", "type", "object",
+                                                     "properties", "additionalProperties", 0);
     grammar_node node = grammar_schema(m->b, schema, &o);
     json_decref(schema);
     return node;
@@ -523,17 +524,118 @@ static bool needs_constraint(const maker *m, str prefix) {
     return !prefix.len || !m->f || str_starts(prefix, m->c->style.think.open);
 }
 
+static bool make(maker *m, str prefix, grammar **out, error *err) {
+    m->b = grammar_builder_new();
+    grammar_node root = m->f ? text_root(m, prefix) : harmony_root(m);
+    if (error_is_set(&m->err))
+        *err = m->err;
+    else
+        *out = grammar_build(m->b, root, err);
+    grammar_builder_free(m->b);
+    return *out != NULL;
+}
+
+/* ── The cache ── */
+
+enum { CACHE_SIZE = 16, MAX_KEY = 1 << 20 };
+
+struct constraint_cache {
+    pthread_mutex_t lock;
+    uint64_t clock;
+    struct {
+        buf key, ignored;
+        grammar *g;
+        uint64_t used;
+    } items[CACHE_SIZE];
+};
+
+constraint_cache *constraint_cache_new(void) {
+    constraint_cache *k = calloc(1, sizeof *k);
+    if (k) pthread_mutex_init(&k->lock, NULL);
+    return k;
+}
+
+void constraint_cache_free(constraint_cache *k) {
+    if (!k) return;
+    for (int i = 0; i < CACHE_SIZE; i++) {
+        buf_deinit(&k->items[i].key);
+        buf_deinit(&k->items[i].ignored);
+        grammar_unref(k->items[i].g);
+    }
+    pthread_mutex_destroy(&k->lock);
+    free(k);
+}
+
+/* Everything a constraint is made of, as text. */
+static void put_key(buf *out, const chat_input *in, str prefix) {
+    json_out j = json_begin(out);
+    json_arr(&j);
+    json_put_str(&j, prefix);
+    json_put_int(&j, in->tool_choice * 4 + in->one_call * 2 + in->are_functions);
+    json_put_value(&j, json_object_get(in->template_args, "builtin_tools"));
+    if (in->answer) {
+        json_put_int(&j, in->answer->kind);
+        json_put_value(&j, in->answer->schema);
+        json_put_str(&j, in->answer->source);
+    }
+    for (size_t i = 0; i < in->n_tools; i++) {
+        const chat_tool *t = &in->tools[i];
+        json_put_str(&j, t->name);
+        json_put_int(&j, t->format * 8 + t->strict * 4 + t->is_barred * 2 + t->is_custom);
+        json_put_str(&j, t->definition);
+        json_put_value(&j, t->parameters);
+    }
+    json_end_arr(&j);
+}
+
+static grammar *find(constraint_cache *k, const buf *key, buf *ignored) {
+    grammar *g = NULL;
+    pthread_mutex_lock(&k->lock);
+    for (int i = 0; i < CACHE_SIZE && !g; i++) {
+        if (!k->items[i].g || !str_eq(buf_str(&k->items[i].key), buf_str(key))) continue;
+        g = grammar_ref(k->items[i].g);
+        if (ignored) buf_append_str(ignored, buf_str(&k->items[i].ignored));
+        k->items[i].used = ++k->clock;
+    }
+    pthread_mutex_unlock(&k->lock);
+    return g;
+}
+
+/* Takes key. The one that was used longest ago makes room. */
+static void keep(constraint_cache *k, buf *key, const grammar *g, str ignored) {
+    buf copy = {0};
+    buf_append_str(&copy, ignored);
+    if (key->failed || copy.failed) {
+        buf_deinit(&copy);
+        return;
+    }
+    pthread_mutex_lock(&k->lock);
+    int oldest = 0;
+    for (int i = 1; i < CACHE_SIZE; i++)
+        if (k->items[i].used < k->items[oldest].used) oldest = i;
+    buf_deinit(&k->items[oldest].key);
+    buf_deinit(&k->items[oldest].ignored);
+    grammar_unref(k->items[oldest].g);
+    k->items[oldest].key = *key;
+    k->items[oldest].ignored = copy;
+    k->items[oldest].g = grammar_ref(g);
+    k->items[oldest].used = ++k->clock;
+    pthread_mutex_unlock(&k->lock);
+    *key = (buf){0};
+}
+
 bool chat_constrain(const chat *c, const chat_input *in, str prefix, grammar **out, buf *ignored,
                     error *err) {
     maker m = {.c = c, .in = in, .ignored = ignored, .f = c->is_harmony ? NULL : c->style.family};
+    buf key = {.max = MAX_KEY};
     *out = NULL;
     if (!c->t || (!m.f && !c->is_harmony) || !needs_constraint(&m, prefix)) return true;
-    m.b = grammar_builder_new();
-    grammar_node root = m.f ? text_root(&m, prefix) : harmony_root(&m);
-    if (error_is_set(&m.err))
-        *err = m.err;
-    else
-        *out = grammar_build(m.b, root, err);
-    grammar_builder_free(m.b);
-    return *out != NULL;
+    if (c->constraints) put_key(&key, in, prefix);
+    bool keeps = c->constraints && !key.failed;
+    if (keeps) *out = find(c->constraints, &key, ignored);
+    bool found = *out, ok = found || make(&m, prefix, out, err);
+    if (ok && keeps && !found)
+        keep(c->constraints, &key, *out, ignored ? buf_str(ignored) : (str){0});
+    buf_deinit(&key);
+    return ok;
 }

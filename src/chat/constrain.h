@@ -12,6 +12,11 @@
 #include "chat/chat_impl.h"
 #include "sample/grammar.h"
 
+/* Grammars that were asked for lately, by what they were made of. Shared by all turns; NULL works and
+ * keeps nothing. */
+constraint_cache *constraint_cache_new(void);
+void constraint_cache_free(constraint_cache *k);
+
 /* True and *out NULL: nothing to enforce. *out has to be unref'd. prefix: what the prompt has already
  * written in the assistant's name (parser_find_prefix). ignored gets the paths of what a schema asks
  * for that cannot be enforced, commas between them; only of tools that are not strict. Errors name

@@ -85,12 +85,19 @@ static bool end_object(call_reader *r) {
     return true;
 }
 
-static void begin_value(call_json *j, char c) {
+/* False: not a call. */
+static bool begin_value(call_reader *r, char c) {
+    call_json *j = &r->json;
     str key = buf_str(&j->key);
     j->at = JSON_IN_VALUE;
     j->walk = (json_walk){0};
     j->whole = false;
     buf_clear(&j->value);
+    if (r->family->flags & FAMILY_KEYED) {
+        j->what = r->sink.open ? JSON_SKIP : JSON_ARGS;
+        j->has_args = true;
+        return r->sink.open || call_begin(&r->sink, key, (str){0});
+    }
     j->what = is_one_of(key, NAMES)                       ? JSON_NAME
               : is_one_of(key, IDS)                       ? JSON_ID
               : is_one_of(key, ARGUMENTS) && !j->has_args ? JSON_ARGS
@@ -101,6 +108,7 @@ static void begin_value(call_json *j, char c) {
         j->has_args = true;
         j->whole = c == '"';
     }
+    return true;
 }
 
 static bool keep_byte(call_reader *r, char c) {
@@ -157,7 +165,7 @@ static bool step(call_reader *r, char c, bool *done, bool *taken) {
         return c == ':' || is_space;
     case JSON_VALUE:
         if (is_space) return true;
-        begin_value(j, c);
+        if (!begin_value(r, c)) return false;
         if (j->what == JSON_INNER) {
             j->nesting++;
             j->at = JSON_KEY;

@@ -295,7 +295,10 @@ static void take_mark(state *s, mark m) {
         if (s->show_reasoning) buf_append_str(&s->opening, text);
         set_thinking(s, true);
         break;
-    case MARK_CALL: begin_call(s, s->style.family->style, text); break;
+    case MARK_CALL:
+        begin_call(s, str_is(text, FAMILY_PYTHON_TAG) ? CALLS_PYTHON_TAG : s->style.family->style,
+                   text);
+        break;
     case MARK_CLOSE: begin_lead(s, !s->show_reasoning, false); break;
     default: break; /* left out */
     }

@@ -23,6 +23,9 @@ typedef enum call_style {
 
 /* ── A family ── */
 
+/* Begins a CALLS_PYTHON_TAG call, whatever the family's style. */
+#define FAMILY_PYTHON_TAG "<|python_tag|>"
+
 enum { FAMILY_MAX_OPEN = 3, FAMILY_MAX_DROP = 10, FAMILY_MAX_AFTER = 4, FAMILY_MAX_SEPS = 2 };
 
 enum {
@@ -32,6 +35,7 @@ enum {
     FAMILY_KNOWN_ONLY = 1 << 3,      /* weak markers: a call must name an offered tool */
     FAMILY_TRIMS_LINES = 1 << 4,     /* XML: a line break on both sides of a value is not its own */
     FAMILY_BEGINS_THINKING = 1 << 5, /* reasoning comes first and is never opened, only closed */
+    FAMILY_KEYED = 1 << 6,           /* JSON: {name: arguments} */
 };
 
 /* Parts of a named call's head: its kind (no news), the name, the id, the arguments. */

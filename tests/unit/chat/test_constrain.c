@@ -153,6 +153,9 @@ static const char *const SOURCES[] = {
     "<function= </function>",
     "<|python_tag|>",
     "<tool_call> <think>",
+    "<arg_key{}> :opensource",
+    "<|tools_prefix|>",
+    "<|python_start|>",
     "plain",
 };
 enum { N_SOURCES = sizeof SOURCES / sizeof *SOURCES, HARMONY = N_SOURCES };
@@ -248,7 +251,11 @@ static void test_walks(void **state) {
                                                                        "<|tool_call_end|>",
                                                                        "<｜tool▁call▁begin｜>",
                                                                        "<｜tool▁sep｜>",
-                                                                       "[BEGIN FINAL RESPONSE]"};
+                                                                       "[BEGIN FINAL RESPONSE]",
+                                                                       "<think:opensource>",
+                                                                       "</think:opensource>",
+                                                                       "<|inner_prefix|>",
+                                                                       "<|inner_suffix|>"};
     tok *text = tiny_vocab_new(END, 1, -1, TINY_SPECIAL),
         *special = tiny_vocab_new(MARKS, sizeof MARKS / sizeof *MARKS, -1, TINY_SPECIAL),
         *gpt_oss = tiny_vocab_harmony();
@@ -267,6 +274,43 @@ static void test_walks(void **state) {
     tok_unref(text);
     tok_unref(special);
     tok_unref(gpt_oss);
+}
+
+static void test_cache(void **state) {
+    (void)state;
+    tok *t = tiny_vocab_harmony();
+    chat c = {.t = t, .constraints = constraint_cache_new()};
+    assert_true(c.is_harmony = harmony_init(&c.harmony, t));
+    json_t *odd = json_parse(
+        STR("{\"properties\":{\"a\":{\"type\":\"string\",\"pattern\":\"(a)\\\\1\"}}}"), NULL);
+    assert_non_null(odd);
+    chat_tool tool = {.name = STR("get"), .parameters = odd};
+    chat_input in = {.tools = &tool, .n_tools = 1, .tool_choice = CHAT_TOOLS_REQUIRED};
+    error err = {0};
+    buf told[3] = {0};
+    grammar *g[3] = {0};
+    for (int i = 0; i < 3; i++) {
+        in.one_call = i == 2;
+        assert_true(chat_constrain(&c, &in, (str){0}, &g[i], &told[i], &err));
+        assert_true(told[i].len > 0 && str_eq(buf_str(&told[i]), buf_str(&told[0])));
+    }
+    assert_ptr_equal(g[0], g[1]);
+    assert_ptr_not_equal(g[0], g[2]);
+    for (int k = 0; k < 40; k++) { /* more than it keeps */
+        char name[8];
+        snprintf(name, sizeof name, "f%d", k);
+        tool.name = str_from(name);
+        grammar *other;
+        assert_true(chat_constrain(&c, &in, (str){0}, &other, NULL, &err));
+        grammar_unref(other);
+    }
+    for (int i = 0; i < 3; i++) {
+        grammar_unref(g[i]);
+        buf_deinit(&told[i]);
+    }
+    constraint_cache_free(c.constraints);
+    json_decref(odd);
+    tok_unref(t);
 }
 
 static void test_close(void **state) {
@@ -295,6 +339,7 @@ static void test_close(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_walks), cmocka_unit_test(test_close)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_walks), cmocka_unit_test(test_close),
+                                       cmocka_unit_test(test_cache)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

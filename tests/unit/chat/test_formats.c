@@ -334,6 +334,9 @@ static const char *const SOURCES[] = {
     "<function= </function>",
     "<|python_tag|>",
     "<tool_call> <think>",
+    "<arg_key{}> :opensource",
+    "<|tools_prefix|>",
+    "<|python_start|>",
     "plain <think>",
 };
 enum { N_SOURCES = sizeof SOURCES / sizeof *SOURCES };
@@ -413,6 +416,21 @@ static void test_odd(void **state) {
     check(llama, "<|python_tag|>print(\"a\")\n", "", "",
           "python({\"code\": \"print(\\\"a\\\")\\n\"})");
     check(llama, "<|python_tag|>{\"name\": \"get\", \"parameters\": {}}", "", "", "get({})");
+    check("<function= </function>", "<|python_tag|>print(1)", "", "",
+          "python({\"code\": \"print(1)\"})");
+    check(
+        "<|tools_prefix|>",
+        "<|inner_prefix|>hm<|inner_suffix|>So.<|tools_prefix|>[{\"get\": {\"n\": 1}}, {\"python\": "
+        "{}}]<|tools_suffix|>",
+        "So.", "hm", "get({\"n\": 1}) python({})");
+    check("<|python_start|>", "<|python_start|>[get(n=1)]<|python_end|>", "", "",
+          "get({\"n\": 1})");
+    check(
+        "<arg_key{}> :opensource",
+        "<tool_calls:opensource>\n<tool_call:opensource>get<tool_sep:opensource>\n"
+        "<arg_key:opensource>n</arg_key:opensource>\n<arg_value:opensource>1</arg_value:opensource>\n"
+        "</tool_call:opensource>\n</tool_calls:opensource>",
+        "", "", "get({\"n\": 1})");
     /* names and ids */
     check(mistral, "[TOOL_CALLS]get[CALL_ID]abc[ARGS]{\"n\": {}}x", "x", "", "get({\"n\": {}})");
     check(mistral, "[TOOL_CALLS][{\"name\": \"get\", \"arguments\": {}}]", "", "", "get({})");
@@ -530,6 +548,7 @@ static void test_templates(void **state) {
         {"MiniMax-M1.jinja", "minimax-json"},
         {"poolside-Laguna-XS.2.jinja", "glm-argkv"},
         {"upstage-Solar-Open-100B.jinja", "solar-json"},
+        {"tencent-Hy3.jinja", "hunyuan-argkv"},
         {"google-gemma-4-31B-it-interleaved.jinja", "gemma4"},
         {"google-gemma-2-2b-it.jinja", "text"},
         {"HuggingFaceTB-SmolLM3-3B.jinja", "text"},

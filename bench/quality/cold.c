@@ -13,7 +13,7 @@
 #include "base/json.h"
 #include "engine/engine.h"
 
-enum { AT_ONCE = 8, MAX_ROWS = 8192 };
+enum { AT_ONCE = 8, MAX_ROWS = 1024 };
 
 static int64_t get_int(const json_t *q, const char *key) {
     return json_integer_value(json_object_get(q, key));
@@ -101,6 +101,7 @@ int main(int argc, char **argv) {
         if (types[i] && !strcmp(argv[3], types[i])) c.kv_type = (kern_kv_type)i;
     c.n_threads = atoi(argv[2]);
     c.n_parallel = AT_ONCE;
+    c.n_events = 1024; /* a whole prompt's scores: nobody waits for a reader */
     c.max_context_tokens = c.max_kv_size = MAX_ROWS;
     file *f = file_open(argv[1], &err);
     engine *e = f ? engine_open(f, &c, &err) : NULL;

@@ -7,7 +7,7 @@
  *   {"op":"top","ids":[…],"n":8}           {"top":[[id, logit],…]}  after the prompt; logits up to
  *                                          a constant
  *   {"op":"long"|"turn","ids":[…],"n":99}  {"times":[…],"computed":…,"shifted":0}  greedy; milliseconds
- *                                          until each token, rows that were run
+ *                                          until each token was there, rows that were run
  *
  *     peer_oriel MODEL THREADS CONTEXT BATCH [mmap]
  *
@@ -84,7 +84,7 @@ static bool trace(engine *e, const int32_t *prompt, size_t n_prompt, int64_t n, 
     json_arr(&o);
     engine_event ev;
     while (engine_wait(j, &ev, -1) && ev.kind != ENGINE_END)
-        if (ev.kind == ENGINE_TOKEN) json_put_num(&o, (double)(clock_ns() - start) / 1e6);
+        if (ev.kind == ENGINE_TOKEN) json_put_num(&o, (double)(ev.cost.end_ns - start) / 1e6);
     json_end_arr(&o);
     engine_job_free(j);
     json_kv_int(&o, "computed",

@@ -46,7 +46,7 @@ def past_the_window_counts():
             return dict(times=[1.0] * n, computed=len(ids) - same + n - 1, shifted=0)
 
     class o:
-        seed, turns = 1, 5
+        seed, turns, thoughts = 1, 5, 40
     r = w.run_turns(Perfect(), o, 1000)
     assert r["again"] == 0 and r["computed"] > 0 and r["prompt_tokens"] > r["computed"], r
 

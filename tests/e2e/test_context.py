@@ -245,7 +245,7 @@ def the_terminal_drops_the_oldest_turns():
     notes = [l for l in p.stderr.decode().splitlines() if "left out" in l and l.startswith("[")]
     assert 1 <= len(notes) < 12, p.stderr
     assert all(int(l.split("prompt has ")[1].split()[0]) <= 200 for l in notes), notes
-    p = run("chat", "--temperature", 0, "--max-context-tokens", 100, stdin="word " * 300 + "\nhello\n")
+    p = run("chat", "--temperature", 0, "--max-context-tokens", 150, stdin="word " * 300 + "\nhello\n")
     assert b"last turn is too long" in p.stderr and p.stdout.strip(), "the conversation goes on"
 
 

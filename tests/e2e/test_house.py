@@ -39,8 +39,11 @@ import gguf
 import harmony as H
 
 MODEL = os.path.join(ROOT, "models", "oriel-house.gguf")
-# What the card promises, with room for a fresh run's float order: 24 prompts a skill.
-BOUNDS = {"greeting": 0.8, "capital": 0.9, "anything else": 0.9, "tale": 0.85, "all capitals": 0.95, "well-formed at 0": 0.95, "well-formed at 1": 0.85}
+# What the card promises, with room for 16 prompts a skill and a fresh run's float order. Arithmetic, two arguments and the
+# choice among functions are promised by nobody.
+BOUNDS = {"greeting": 0.65, "capital": 0.9, "fact": 0.65, "count": 0.85, "repeat": 0.7, "recall": 0.8, "tale": 0.75, "anything else": 0.8,
+          "call with one argument": 0.7, "call for the weather": 0.5, "no call needed": 0.6, "answer from a result": 0.85, "all capitals": 0.97,
+          "well-formed at 0": 0.92, "well-formed at 1": 0.85}
 number = failed = 0
 
 
@@ -59,7 +62,7 @@ def skip(name, why):
 
 def the_file(r):
     m = r.meta
-    check(os.path.getsize(MODEL) <= 2 << 20, "at most 2 MiB", "%d bytes" % os.path.getsize(MODEL))
+    check(os.path.getsize(MODEL) <= 8 << 20, "at most 8 MiB", "%d bytes" % os.path.getsize(MODEL))
     check(m["general.architecture"] == "gpt-oss" and m["general.name"] == "oriel-house" and m["general.license"] == "MIT", "name and licence")
     check(m["gpt-oss.context_length"] >= 4096 and len(m["tokenizer.ggml.tokens"]) >= 1024, "context and vocabulary")
     yarn = m["gpt-oss.rope.scaling.factor"] * m["gpt-oss.rope.scaling.original_context_length"]
@@ -74,15 +77,17 @@ def the_file(r):
 
 
 def the_tokenizer(r):
-    rng = random.Random("house-bpe-1")
-    texts = ("".join(t for t, _ in data.document(rng, stage=0)) for _ in range(12000))
-    merges = bpe.train(texts, len(r.meta["tokenizer.ggml.tokens"]))
+    merges = bpe.train(data.sample_texts(random.Random("house-bpe-1")), len(r.meta["tokenizer.ggml.tokens"]), data.COPIED)
     check([" ".join(m) for m in merges] == r.meta["tokenizer.ggml.merges"], "generator and tokenizer come out the same from the seed")
     tok = bpe.Tokenizer(merges)
     check(tok.tokens == r.meta["tokenizer.ggml.tokens"], "the file's tokens")
     rng = random.Random(9)
-    texts = ["".join(t for t, _ in data.document(rng, held=True)) for _ in range(200)] + ["", "\n\n x\r\n", "é漢🙂\u2028 don't I'LL 12345", "a" * 400]
+    texts = ["".join(t for t, _ in data.document(rng, held=True) or []) for _ in range(200)] + ["", "\n\n x\r\n", "é漢🙂\u2028 don't I'LL 12345", "a" * 400]
     check(all(tok.decode(tok.encode(t)) == t for t in texts), "text survives encoding and decoding")
+    rng = random.Random(3)
+    words = [data.cap(data.made_up(rng, True)) for _ in range(300)]
+    alike = all(tok.encode(" " + w)[-len(tok.encode(w)):] == tok.encode(w) == tok.encode('":"' + w)[1:] for w in words)
+    check(alike, "a name has the same tokens after a space and in a call")
 
 
 def the_template(r):
@@ -95,6 +100,7 @@ def the_template(r):
     call = lambda name, arguments: {"id": "c1", "type": "function", "function": {"name": name, "arguments": arguments}}
     rng = random.Random(4)
     tool = data.Tool(rng, True, 2)
+    more = [data.Tool(rng, False, n) for n in (0, None, 2)] + [data.Tool(rng, False, natural=True) for _ in range(30)]
     system = lambda **k: H.system(date="2026-03-04", **k)
     user = lambda t: {"role": "user", "content": t}
     cases = [
@@ -105,6 +111,7 @@ def the_template(r):
          system() + H.user("Hi") + H.past_answer("Hello!") + H.user("Bye")),
         ("tools", dict(messages=[{"role": "developer", "content": "Be kind."}, user("x")], tools=[{"type": "function", "function": tool.spec}]),
          system(tools=True) + H.developer("Be kind.", [tool.spec]) + H.user("x")),
+        ("many tools", dict(messages=[user("x")], tools=[{"type": "function", "function": t.spec} for t in more]), system(tools=True) + H.developer(None, [t.spec for t in more]) + H.user("x")),
         ("an open tool loop", dict(messages=[user("x"), {"role": "assistant", "content": None, "thinking": "I call it.", "tool_calls": [call(tool.name, tool.arguments)]},
                                              {"role": "tool", "tool_call_id": "c1", "content": "42"}], tools=[tool.spec]),
          system(tools=True) + H.developer(None, [tool.spec]) + H.user("x") + H.past_call("I call it.", tool.name, tool.arguments, 1) + H.tool_result(tool.name, "42")),
@@ -114,10 +121,9 @@ def the_template(r):
         check(got == text(want) + "<|start|>assistant", "template: " + name)
 
 
-def the_model():
+def the_arithmetic():
     if torch is None:
-        return skip("scores", "torch is not installed")
-    import evaluate
+        return skip("torch", "it is not installed")
     import export
     net, tok = export.read(MODEL)
     ids = tok.encode("".join(t for t, _ in data.tools(random.Random(8), True)))
@@ -125,9 +131,13 @@ def the_model():
         got, _ = net(torch.tensor([ids]), torch.arange(len(ids))[None])
     worst = float(np.abs(got.numpy() - forward.Model(MODEL).logits(ids)).max())
     check(worst < 1e-3, "torch agrees with the float64 reference", "worst %.2g" % worst)
+
+
+def the_scores():
+    import evaluate
     sys.stdout, out = sys.stderr, sys.stdout
     try:
-        scores = evaluate.main([MODEL, "--n", "24", "--only", ",".join(BOUNDS)])
+        scores = evaluate.main([MODEL, "--n", "6" if "san" in evaluate.ORIEL else "16", "--only", ",".join(BOUNDS)])
     finally:
         sys.stdout = out
     for name, bound in BOUNDS.items():
@@ -138,6 +148,7 @@ reader = gguf.Reader(MODEL)
 the_file(reader)
 the_tokenizer(reader)
 the_template(reader)
-the_model()
+the_arithmetic()
+the_scores()
 print("1..%d" % number)
 sys.exit(1 if failed else 0)

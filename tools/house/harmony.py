@@ -1,5 +1,5 @@
-"""Harmony as oriel sends it: conversations to lists of (text, learn) pieces. `learn` marks what the
-model itself will have to say. Special tokens are written as their text; the tokenizer knows them.
+"""Harmony as oriel sends it: conversations to lists of (text, weight) pieces. The weight is what a
+piece counts in the loss: 0 for all that others say, less for thoughts, which have many wordings, than for answers. Special tokens are written as their text; the tokenizer knows them.
 The format is OpenAI's harmony (github.com/openai/harmony)."""
 import json
 
@@ -15,28 +15,35 @@ def system(identity=DEFAULT_IDENTITY, cutoff="2024-06", date=None, effort="mediu
     text += "\n\n# Valid channels: " + channels + ". Channel must be included for every message."
     if tools:
         text += "\nCalls to these tools must go to the commentary channel: 'functions'."
-    return [("<|start|>system<|message|>" + text + "<|end|>", False)]
+    return [("<|start|>system<|message|>" + text + "<|end|>", 0)]
 
 
 def type_of(spec):
-    if spec.get("enum"):
-        return " | ".join(json.dumps(v) for v in spec["enum"])
-    return {"integer": "number", "array": "string[]"}.get(spec["type"], spec["type"])
+    kind = spec.get("type")
+    if kind == "string" and spec.get("enum"):
+        return " | ".join('"%s"' % v for v in spec["enum"])
+    if kind == "array":
+        return type_of(spec["items"]) + "[]"
+    return {"integer": "number", None: "any"}.get(kind, kind)
 
 
 def namespace(functions):
     out = "# Tools\n\n## functions\n\nnamespace functions {\n\n"
     for f in functions:
-        out += "// " + f["description"] + "\ntype " + f["name"] + " = "
-        props = f["parameters"]["properties"]
-        if not props:
+        if f.get("description"):
+            out += "// " + f["description"] + "\n"
+        out += "type " + f["name"] + " = "
+        if "parameters" not in f:
             out += "() => any;\n\n"
             continue
         out += "(_: {\n"
-        for name, spec in props.items():
+        for name, spec in f["parameters"]["properties"].items():
             if spec.get("description"):
                 out += "// " + spec["description"] + "\n"
-            out += name + ("" if name in f["parameters"]["required"] else "?") + ": " + type_of(spec) + ",\n"
+            out += name + ("" if name in f["parameters"].get("required", []) else "?") + ": " + type_of(spec) + ","
+            if "default" in spec:
+                out += " // default: " + (spec["default"] if spec.get("enum") else json.dumps(spec["default"]))
+            out += "\n"
         out += "}) => any;\n\n"
     return out + "} // namespace functions"
 
@@ -50,28 +57,29 @@ def developer(instructions, functions, trailing_newlines=False):
     if not parts:
         return []
     tail = "\n\n" if trailing_newlines and not functions else ""
-    return [("<|start|>developer<|message|>" + "\n\n".join(parts) + tail + "<|end|>", False)]
+    return [("<|start|>developer<|message|>" + "\n\n".join(parts) + tail + "<|end|>", 0)]
 
 
 def user(text):
-    return [("<|start|>user<|message|>" + text + "<|end|>", False)]
+    return [("<|start|>user<|message|>" + text + "<|end|>", 0)]
 
 
-def past_answer(text):
-    return [("<|start|>assistant<|channel|>final<|message|>", False), (text, True), ("<|end|>", False)]
+THOUGHT = 0.8
 
 
-def answer(analysis, final):
+def past_answer(text, weight=1):
+    return [("<|start|>assistant<|channel|>final<|message|>", 0), (text, weight), ("<|end|>", 0)]
+
+
+def answer(analysis, final, weight=1):
     """What is sampled after `<|start|>assistant`."""
-    return [("<|start|>assistant", False),
-            ("<|channel|>analysis<|message|>" + analysis + "<|end|><|start|>assistant<|channel|>final<|message|>"
-             + final + "<|return|>", True)]
+    return [("<|start|>assistant", 0), ("<|channel|>analysis<|message|>", 1), (analysis, THOUGHT),
+            ("<|end|><|start|>assistant<|channel|>final<|message|>", 1), (final, weight), ("<|return|>", 1)]
 
 
 def call(analysis, name, arguments):
-    return [("<|start|>assistant", False),
-            ("<|channel|>analysis<|message|>" + analysis + "<|end|><|start|>assistant<|channel|>commentary to=functions."
-             + name + " <|constrain|>json<|message|>" + arguments + "<|call|>", True)]
+    return [("<|start|>assistant", 0), ("<|channel|>analysis<|message|>", 1), (analysis, THOUGHT),
+            ("<|end|><|start|>assistant<|channel|>commentary to=functions." + name + " <|constrain|>json<|message|>" + arguments + "<|call|>", 1)]
 
 
 def past_call(analysis, name, arguments, style):
@@ -84,8 +92,8 @@ def past_call(analysis, name, arguments, style):
         out += "<|start|>assistant to=functions." + name + "<|channel|>commentary <|constrain|>json<|message|>"
     else:
         out += "<|start|>assistant to=functions." + name + "<|channel|>commentary json<|message|>"
-    return [(out + arguments + "<|call|>", False)]
+    return [(out + arguments + "<|call|>", 0)]
 
 
 def tool_result(name, text):
-    return [("<|start|>functions." + name + " to=assistant<|channel|>commentary<|message|>" + text + "<|end|>", False)]
+    return [("<|start|>functions." + name + " to=assistant<|channel|>commentary<|message|>" + text + "<|end|>", 0)]

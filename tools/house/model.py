@@ -10,7 +10,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-SHAPE = dict(vocab=1280, d=128, layers=4, heads=4, kv_heads=2, head_dim=64, experts=8, used=2, ff=128,
+SHAPE = dict(vocab=2048, d=192, layers=4, heads=4, kv_heads=2, head_dim=64, experts=8, used=2, ff=192,
              window=128, context=4096, rope_base=10000.0, yarn_factor=8.0, original_context=512, beta_fast=32.0, beta_slow=1.0,
              eps=1e-5, alpha=1.702, limit=7.0)
 
@@ -129,8 +129,40 @@ class House(nn.Module):
         angle = torch.outer(torch.arange(s["context"], dtype=torch.float64), inv)
         self.register_buffer("cos", (angle.cos() * factor).float(), persistent=False)
         self.register_buffer("sin", (angle.sin() * factor).float(), persistent=False)
+        self.look_back(g)
         self.rounding = False
         self.exact = False  # float32 matrix products, for evaluation
+
+    @torch.no_grad()
+    def look_back(self, g):
+        """A start from which copying is learned at once; from random weights it had not appeared after two million tokens.
+        In each pair of layers the first gets heads that look one and two tokens back, whatever stands there; the second a
+        head that looks for the place where the token before was the present one ("induction"). Only a start: all of it is trained."""
+        s = self.shape
+        hd, n = s["head_dim"], s["head_dim"] // 2
+        inv = yarn(s)[0]
+        basis = lambda: torch.linalg.qr(torch.randn(s["d"], n, generator=g))[0]  # [d, n], orthonormal columns
+        fast = torch.arange(8)  # of the rotary pairs: these turn quickly enough to tell neighbours apart
+        slow = torch.cat((torch.arange(n // 2, n), torch.arange(n // 2, n) + n))  # these hardly turn: content
+        for first, second in zip(self.blocks[0::2], self.blocks[1::2]):
+            b, read, put = first, basis(), basis()
+            b.k[:hd] *= 0.1
+            b.kb[fast] = 4.0
+            for head, back in ((0, 1), (1, 2)):
+                b.q[head * hd:(head + 1) * hd] *= 0.1
+                b.qb[head * hd + fast] = 4.0 * torch.cos(inv[fast] * back).float()
+                b.qb[head * hd + n + fast] = -4.0 * torch.sin(inv[fast] * back).float()
+            b.v[:n] = read.T
+            b.o[:, :n] = put
+            b = second
+            b.k[:hd] *= 0.1
+            b.q[:hd] *= 0.1
+            b.k[slow] = put.T * 1.2
+            b.q[slow] = read.T * 1.2
+            echo = torch.linalg.qr(torch.randn(s["d"], hd, generator=g))[0]
+            b.v[:hd] = echo.T
+            b.o[:, :hd] = echo * 2
+        self.head += 0.1 * self.embed  # what is read there can be said
 
     # Which tensors the file stores in which type.
     def kind(self, name):

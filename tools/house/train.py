@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Trains the house model: tokenizer, data, training, export, evaluation. One command, one seed.
 
-    /usr/bin/python3 tools/house/train.py             # ~40 minutes of one core, then models/oriel-house.gguf
-    /usr/bin/python3 tools/house/train.py --until 10   # a trial: ten groups, no file
+    /usr/bin/python3 tools/house/train.py                      # then models/oriel-house.gguf
+    /usr/bin/python3 tools/house/train.py --tokens 40e6         # a longer run; an unfinished one goes on under the new budget
+    /usr/bin/python3 tools/house/train.py --until 10            # a trial: ten groups, no file
 
 The work is cut into groups of documents; group g is drawn from its own random state, so a run can stop
 after any group and go on where it was (checkpoint in --work). Generator and tokenizer output is the same
@@ -27,16 +28,17 @@ import torch.nn.functional as F
 
 import bpe
 import data
+import harmony as H
 import model as M
 
 SEED = 1
-DOCS_PER_GROUP = 576
-# (first group, tokens per step) of each stage in data.STAGES. After 60 groups copying had not appeared by itself:
-# stage 1 adds drills that teach it, in smaller steps. Stage 2 is a second, shorter leg with more tool calls.
-STAGES = [(0, 6144), (60, 4096), (155, 4096)]
-GROUPS = 205
-MAX_LENGTH = 512
-ROUNDING_FROM = 108  # group; from here on the weights are the file's rounded ones
+TOKENS = 18.2e6  # learning rate and stages follow the share of this that is done
+DOCS_PER_GROUP = 512
+ROOM, BATCHES = 2048, 2  # tokens of a batch, whose documents are of one length and so much alike; batches of a step
+MAX_LENGTH = 768
+EARLY = 0.3  # until here: the early mix of documents, rich in copying, and the full learning rate
+LOST = 0.12  # share of documents in which thoughts derail
+ROUNDING = 0.75  # from here the weights are the file's rounded ones
 MUON_LR, ADAM_LR = 0.02, 0.003
 
 
@@ -44,8 +46,7 @@ def tokenizer(work, seed):
     path = os.path.join(work, "merges.json")
     if not os.path.exists(path):
         rng = random.Random("house-bpe-%d" % seed)
-        texts = ("".join(t for t, _ in data.document(rng, stage=0)) for _ in range(12000))
-        merges = bpe.train(texts, M.SHAPE["vocab"])
+        merges = bpe.train(data.sample_texts(rng), M.SHAPE["vocab"], data.COPIED)
         with open(path + ".part", "w") as f:
             json.dump(merges, f, ensure_ascii=False)
         os.replace(path + ".part", path)
@@ -58,43 +59,99 @@ def positions(ids, start, rng):
     layers learn distances that 512 tokens do not have."""
     pos = np.arange(len(ids))
     starts = np.flatnonzero(np.array(ids) == start)
-    if len(starts) > 2 and rng.random() < 0.2:
+    if len(starts) > 2 and rng.random() < 0.1:
         at = starts[1 + int(rng.random() * (len(starts) - 2))]
         pos[at:] += int(rng.random() * (M.SHAPE["context"] - len(ids)))
     return pos
 
 
-def group(tok, seed, number):
-    """Batches of one group: (ids, positions, wanted rows, targets), all of similar length."""
+def repeated(tok, rng):
+    """Random tokens, then the same again once or twice, of which only that is learned: the purest exercise in looking back."""
+    n, times = 8 + int(rng.random() ** 2 * 150), 2 + int(rng.random() * 2)
+    ids = [int(rng.random() * tok.n_text) for _ in range(n)]
+    return ids * times, [0] * n + [1] * (n * (times - 1))
+
+
+def lost(tok, document, rng):
+    """Now and then a thought derails, as sampling at a high temperature makes it: what is learned is to end it and go on."""
+    ids, weight = [], []
+    for text, want in document:
+        x, w = tok.encode_document([(text, want)])
+        if want == H.THOUGHT:
+            keep, junk = int(rng.random() * (len(x) + 1)), 1 + int(rng.random() ** 2 * 60)
+            x = x[:keep] + [int(rng.random() * tok.n_text) for _ in range(junk)]
+            w = w[:keep] + [0] * junk
+        ids += x
+        weight += w
+    return ids, weight
+
+
+def encoded(tok, rng, stage):
+    document = data.document(rng, stage=stage)
+    if not document:
+        return repeated(tok, rng)
+    return lost(tok, document, rng) if rng.random() < LOST else tok.encode_document(document)
+
+
+def group(tok, seed, number, stage):
+    """Batches of one group, each of similar lengths."""
     rng = random.Random("house-train-%d-%d" % (seed, number))
-    stage = max(i for i, (first, _) in enumerate(STAGES) if number >= first)
-    room = STAGES[stage][1]
     docs = []
     while len(docs) < DOCS_PER_GROUP:
-        ids, learn = tok.encode_document(data.document(rng, stage=stage))
+        ids, weight = encoded(tok, rng, stage=stage)
         if len(ids) <= MAX_LENGTH:
-            docs.append((ids, learn, positions(ids, tok.id_of["<|start|>"], rng)))
+            docs.append((ids, weight, positions(ids, tok.id_of["<|start|>"], rng)))
     docs.sort(key=lambda d: len(d[0]))
-    batches, batch = [], []
+    batches, some = [], []
     for d in docs:
-        if batch and (len(batch) + 1) * len(d[0]) > room:
-            batches.append(batch)
-            batch = []
-        batch.append(d)
-    batches.append(batch)
+        if some and (len(some) + 1) * len(d[0]) > ROOM:
+            batches.append(some)
+            some = []
+        some.append(d)
+    batches.append(some)
     rng.shuffle(batches)
-    for batch in batches:
-        T = (max(len(d[0]) for d in batch) + 15) // 16 * 16
-        ids, pos = np.zeros((len(batch), T), np.int64), np.zeros((len(batch), T), np.int64)
-        want, target = [], []
-        for i, (x, learn, p) in enumerate(batch):
-            ids[i, :len(x)] = x
-            pos[i] = np.minimum(np.concatenate([p, p[-1] + 1 + np.arange(T - len(x))]), M.SHAPE["context"] - 1)
-            for j in range(1, len(x)):
-                if learn[j]:
-                    want.append(i * T + j - 1)
-                    target.append(x[j])
-        yield tuple(torch.from_numpy(np.asarray(a)) for a in (ids, pos, want, target))
+    return [batch(b) for b in batches]
+
+
+def batch(docs):
+    """(ids, positions, wanted rows, targets, weights)"""
+    T = (max(len(d[0]) for d in docs) + 15) // 16 * 16
+    ids, pos = np.zeros((len(docs), T), np.int64), np.zeros((len(docs), T), np.int64)
+    want, target, weights = [], [], []
+    for i, (x, weight, p) in enumerate(docs):
+        ids[i, :len(x)] = x
+        pos[i] = np.minimum(np.concatenate([p, p[-1] + 1 + np.arange(T - len(x))]), M.SHAPE["context"] - 1)
+        for j in range(1, len(x)):
+            if weight[j]:
+                want.append(i * T + j - 1)
+                target.append(x[j])
+                weights.append(weight[j])
+    return tuple(torch.from_numpy(np.asarray(a)) for a in (ids, pos, want, target, np.float32(weights)))
+
+
+def probes(tok):
+    """Held-out documents to watch the training by: name → batch. The share of documents whose learned tokens all come first."""
+    kinds = {"drill": lambda r: data.drill(r, True), "call": lambda r: data.tools(r, True, 1, 1, "low", False), "call2": lambda r: data.tools(r, True, 1, 2, "low", False),
+             "capital": lambda r: data.conversation(r, True, data.capital, "low"), "sum": lambda r: data.conversation(r, True, data.small_sum, "low")}
+    out = {"repeat": batch([(x, w, np.arange(len(x))) for x, w in (repeated(tok, random.Random(i)) for i in range(12))])}
+    for name, draw in kinds.items():
+        docs = []
+        for i in range(20):
+            x, w = tok.encode_document(draw(random.Random("house-probe-%s-%d" % (name, i))))
+            docs.append((x, [v if v == 1 else 0 for v in w], np.arange(len(x))))
+        out[name] = batch(docs)
+    return out
+
+
+@torch.no_grad()
+def watch(net, probe):
+    words = []
+    for name, (ids, pos, want, target, _) in probe.items():
+        right = net(ids, pos, want)[0].argmax(-1) == target
+        row = want // ids.shape[1]
+        wrong = set(row[~right].tolist())
+        words.append("%s %.2f/%.2f" % (name, right.float().mean(), 1 - len(wrong) / len(ids)))
+    return ", ".join(words)
 
 
 def orthogonal(g):
@@ -148,13 +205,9 @@ class Optimizer:
         return total
 
 
-def schedule(at):
-    """Learning rate after `at` groups. First leg: a short warm-up, a plateau, down to nothing; second leg: half of it, down again."""
-    first = STAGES[-1][0]
-    if at >= first:
-        return 0.5 * max(0.02, (GROUPS - at) / (GROUPS - first))
-    done = at / first
-    return min(1.0, done / 0.01 + 0.02) * min(1.0, max(0.01, (1 - done) / 0.5))
+def schedule(done, step):
+    """Learning rate when that share of the tokens is done: a short warm-up and a plateau, then half of it down to nothing."""
+    return min(1.0, (step + 1) / 60) if done < EARLY else 0.5 * max(0.02, (1 - done) / (1 - EARLY))
 
 
 def main():
@@ -162,6 +215,7 @@ def main():
     ap.add_argument("--seed", type=int, default=SEED)
     ap.add_argument("--work", default=os.path.join(ROOT, "build", "house"))
     ap.add_argument("--out", default=os.path.join(ROOT, "models", "oriel-house.gguf"))
+    ap.add_argument("--tokens", type=float, default=TOKENS, help="how long to train")
     ap.add_argument("--until", type=int, default=0, help="stop after so many groups, export nothing")
     args = ap.parse_args()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -169,38 +223,46 @@ def main():
     tok = tokenizer(args.work, args.seed)
     net = M.House(M.SHAPE, args.seed)
     opt = Optimizer(net)
-    first, tokens, seconds = 0, 0, 0.0
+    number, tokens, seconds = 0, 0, 0.0
     path = os.path.join(args.work, "checkpoint.pt")
     if os.path.exists(path):
         saved = torch.load(path)
         net.load_state_dict(saved["net"])
         opt.load(saved["opt"])
-        first, tokens, seconds = saved["group"], saved["tokens"], saved["seconds"]
-        print("going on after group %d" % first, flush=True)
-    for number in range(first, GROUPS):
+        number, tokens, seconds = saved["group"], saved["tokens"], saved["seconds"]
+        print("going on after group %d" % number, flush=True)
+    probe = probes(tok)
+    while tokens < args.tokens:
         if args.until and number >= args.until:
             return
-        begin = time.process_time()
-        batches = list(group(tok, args.seed, number))
-        losses = []
-        for i, (ids, pos, want, target) in enumerate(batches):
-            net.rounding = number >= ROUNDING_FROM
-            logits, balance = net(ids, pos, want)
-            loss = F.cross_entropy(logits, target)
-            (loss + 0.01 * balance).backward()
-            size = opt.step(schedule(number + i / len(batches)))
-            losses.append(loss.item())
-            tokens += ids.numel()
-        seconds += time.process_time() - begin
-        print("group %d  loss %.4f  balance %.3f  grad %.2f  %.1f M tokens  %.0f CPU s" % (
-            number + 1, sum(losses) / len(losses), balance.item(), size, tokens / 1e6, seconds), flush=True)
-        if (number + 1) % 5 == 0 or number + 1 == GROUPS:
-            torch.save({"net": net.state_dict(), "opt": opt.state(), "group": number + 1, "tokens": tokens, "seconds": seconds}, path + ".part")
+        begin = time.monotonic()
+        losses, first = [], tokens
+        batches = group(tok, args.seed, number, "early" if tokens < EARLY * args.tokens else "late")
+        for at in range(0, len(batches), BATCHES):
+            some = batches[at:at + BATCHES]
+            done, total = tokens / args.tokens, sum(b[-1].sum() for b in some)
+            net.rounding = done >= ROUNDING
+            for ids, pos, want, target, weight in some:
+                logits, balance = net(ids, pos, want)
+                loss = (F.cross_entropy(logits, target, reduction="none") * weight).sum() / total
+                (loss + 0.01 / len(some) * balance).backward()
+                losses.append(loss.item())
+                tokens += ids.numel()
+            size = opt.step(schedule(done, opt.t))
+        seconds += time.monotonic() - begin
+        number += 1
+        last = tokens >= args.tokens
+        print("group %d  loss %.4f  balance %.3f  grad %.2f  %.2f M tokens  %.0f s  %.0f tokens/s%s" % (
+            number, sum(losses) / len(losses) * BATCHES, balance.item(), size, tokens / 1e6, seconds, (tokens - first) / (time.monotonic() - begin),
+            "  " + watch(net, probe) if number % 4 == 0 or last else ""), flush=True)
+        if number % 4 == 0 or last:
+            torch.save({"net": net.state_dict(), "opt": opt.state(), "group": number, "tokens": tokens, "seconds": seconds}, path + ".part")
             os.replace(path + ".part", path)
     import export
     export.write(net, tok, args.out)
     import evaluate
-    evaluate.main([args.out])
+    if os.path.exists(evaluate.ORIEL):
+        evaluate.main([args.out])
 
 
 if __name__ == "__main__":

@@ -97,29 +97,34 @@ Use the tools when they help.|Respond concisely.|You are an assistant for a smal
 IDENTITIES = """You are oriel, a small language model.|You are a helpful assistant.|You are the house model.|You are a friendly bot.
 You are an assistant.|You are a robot butler named Jim.|You are Ada, a librarian.""".replace("\n", "|").split("|")
 
-# Tools: a name is a verb and a noun; the user's sentence uses them or a near word.
-TOOL_VERBS = "get find fetch read check show list look_up search query lookup load request".split()
+# Tools: a name is a verb and a noun; the user's sentence uses the noun.
+TOOL_VERBS = "get find fetch read check show list look_up search query lookup load request retrieve_all compute describe".split()
 HELD_TOOL_VERBS = "retrieve obtain pull".split()
 TOOL_NOUNS = """weather time price menu score news route map file note song room ticket train bus flight hotel recipe word
 translation stock rate currency email message calendar event task reminder contact address phone number distance temperature wind
 population country city book film actor album team player match lamp door window heater alarm timer order product parcel account
-balance invoice user profile photo video page site joke quote fact poem tide forecast schedule level speed""".replace("\n", " ").split()
+balance invoice user profile photo video page site joke quote fact poem tide forecast schedule level speed weight height colour
+owner manager salary budget deadline version status report chart log backup server disk network printer sensor battery engine tyre
+doctor patient dose bill tax loan coupon basket shelf box key code badge door_code lesson grade exam class student""".replace("\n", " ").split()
 HELD_TOOL_NOUNS = "ferry museum humidity voucher altitude barcode tariff playlist warranty seat".split()
-TOOL_ARGS = """city location place name item id date topic user code title query word country town text person key subject station
-street product room language unit""".replace("\n", " ").split()
+TOOL_ARGS = """city location place name item id date topic user code title query country town text person key subject station
+street product room language unit company customer file path symbol address owner model brand""".replace("\n", " ").split()
 HELD_TOOL_ARGS = "venue region label target district".split()
-TOOL_ARGS_2 = "unit day limit format language year month count size mode hour colour".split()
+TOOL_ARGS_2 = "unit day limit format year month count size mode hour colour level page priority amount days".split()
 HELD_TOOL_ARGS_2 = "width radius season quality".split()
-ENUMS = {"unit": ["celsius", "fahrenheit"], "format": ["short", "long"], "mode": ["fast", "slow"], "size": ["small", "large"],
-         "quality": ["high", "low"], "day": ["today", "tomorrow"], "season": ["winter", "summer"], "colour": ["red", "blue", "green"]}
-ACTIONS = """lamp:turn_on,turn_off,switch|door:open,close,lock|window:open,close|heater:turn_on,turn_off,set|alarm:set,stop,start
-timer:set,start,stop|song:play,stop|email:send,write|message:send|note:add,save,delete|task:add,delete,finish|ticket:book,cancel
-hotel:book|order:cancel,place|reminder:add,set|photo:take,delete|parcel:track|file:open,delete,copy""".replace("\n", "|").split("|")
-RESULT_KEYS = "temperature sky price total status name value score count level text answer time date distance speed seats city".split()
+NUMBER_ARGS = "limit year month count hour level page amount days width radius".split()
+ENUMS = {"unit": [["celsius", "fahrenheit"], ["c", "f"], ["metric", "imperial"]], "format": [["short", "long"], ["json", "text"], ["pdf", "html", "csv"]],
+         "mode": [["fast", "slow"], ["auto", "manual", "off"]], "size": [["small", "large"], ["s", "m", "l"]], "quality": [["high", "low"]],
+         "day": [["today", "tomorrow"], ["monday", "tuesday", "friday"]], "season": [["winter", "summer"]], "colour": [["red", "blue", "green"]],
+         "priority": [["low", "high"], ["low", "normal", "urgent"]]}
+RESULT_KEYS = """temperature sky price total status name value score count level text answer time date distance speed seats city wind rain
+owner room colour size weight stock rate state result code""".replace("\n", " ").split()
 RESULT_WORDS = """clear cloudy rain sunny open closed ready late full empty green red low high good fine busy free done ok snow wind
 north south east west small large early""".replace("\n", " ").split()
-ERRORS = "not found|timeout|no connection|unknown city|service unavailable|permission denied|bad request|no such item".split("|")
+ERRORS = """not found|timeout|no connection|unknown city|service unavailable|permission denied|bad request|no such item|rate limit reached
+invalid key|server is down|out of memory|unknown user""".replace("\n", "|").split("|")
 
-SYLLABLES = """ba be bi bo bu ka ke ki ko ku da de di do du fa fe fi fo ga go ha he hi ho la le li lo lu ma me mi mo mu na ne ni no nu
-pa pe pi po ra re ri ro ru sa se si so su ta te ti to tu va ve vi vo wa we wo za ze zo tra bri sto gle pla cra dre fli gra kro shi
-tho wen lor mar nel ton ber ville ham ster ford land""".replace("\n", " ").split()
+# Made-up words: onset, vowel, coda. Hundreds of thousands of them, and every eighth is kept for the evaluation.
+ONSETS = "b c d f g h j k l m n p qu r s t v w y z bl br ch cl cr dr fl fr gl gr kl kr pl pr sc sh sk sl sm sn sp st str sw th tr tw vr wh zh".split() + ["", ""]
+VOWELS = "a e i o u a e i o u a e i o u y ai au ea ee ei ia io oa oo ou".split()
+CODAS = [""] * 24 + "n r s l t m k x d g p b ck ll ng nd nt rd rk rn rt ss st th sh ld lf mp".split()

@@ -1,12 +1,13 @@
 #include "kv_twin.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <string.h>
-#include <cmocka.h>
 
 #include "base/hash.h"
+
+/* For tests and fuzz targets alike. */
+static void expect(bool ok) {
+    if (!ok) __builtin_trap();
+}
 
 static void put(const kv_seq *s, int layer, int64_t pos, uint64_t v) {
     kv_tile t = kv_get_tile(s, layer, 0, pos / KV_BLOCK);
@@ -18,7 +19,7 @@ static uint64_t get(const kv_seq *s, int layer, int64_t pos) {
     uint64_t k, v;
     memcpy(&k, (char *)t.k + pos % KV_BLOCK * t.stride, sizeof k);
     memcpy(&v, (char *)t.v + pos % KV_BLOCK * t.stride, sizeof v);
-    assert_int_equal(k, v);
+    expect(k == v && k != UINT64_MAX); /* all ones: poison of a debug build */
     return k;
 }
 
@@ -33,7 +34,7 @@ void twin_run(kv_seq *s, const int32_t *ids, int64_t n, uint64_t *outputs) {
         for (int64_t i = 0; i < n; i++) {
             kv_range r[2];
             int m = kv_seq_visible(s, l, len + i, r);
-            assert_true(m > 0);
+            expect(m > 0);
             for (int p = 0; p < m; p++)
                 for (int64_t j = r[p].begin; j < r[p].end; j++)
                     outputs[i] = hash_combine(outputs[i], get(s, l, j));

@@ -40,6 +40,10 @@ static bool check_request(const engine *e, const engine_request *r, kv_window *w
                              "Token %zu of the prompt is %d; this model's ids are 0 to %d.", i,
                              r->prompt[i], e->info->n_vocab - 1);
     if (!sample_check(&r->sampling, e->info->n_vocab, err)) return false;
+    if (r->embed != ENGINE_EMBED_OFF &&
+        (!model_has_hidden(e->model) || r->max_tokens != 0 || r->score_prompt >= 0))
+        return error_set(err, ERR_UNSUPPORTED_VALUE, "model",
+                         "This model gives no embeddings, or not beside an answer.");
     if (r->max_tokens < -1)
         return error_set(err, ERR_INT_BELOW_MIN, "max_tokens",
                          "Invalid 'max_tokens': expected a value >= 0, but got %lld instead.",
@@ -100,6 +104,13 @@ engine_job *engine_submit(engine *e, const engine_request *r, error *err) {
         return refuse(e, seq);
     }
     j->matcher = m;
+    if (r->embed != ENGINE_EMBED_OFF &&
+        !(j->embedding = calloc(2 * (size_t)e->info->d_model, sizeof *j->embedding))) {
+        error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for another request.");
+        job_unref(j); /* nobody else has seen it */
+        job_unref(j);
+        return refuse(e, seq);
+    }
     j->request.sampling.grammar = NULL; /* the matcher holds it */
     add(&e->counters.n_jobs, 1);
     j->next = atomic_load(&d->inbox);
@@ -267,6 +278,7 @@ static void park_unread(engine *e, int64_t now) {
 static int64_t most_reused(const engine_job *j) {
     int64_t n_prompt = (int64_t)j->request.n_prompt;
     if (j->request.score_prompt >= 0 && j->n_said < n_prompt - 1) return j->n_said;
+    if (j->request.embed == ENGINE_EMBED_MEAN) return j->n_said;
     return n_prompt + j->n_generated - 1;
 }
 
@@ -357,7 +369,7 @@ static bool is_decoding(const engine_job *j) {
 static int32_t plan_step(engine *e) {
     for (int i = 0; i < e->n_running; i++) {
         engine_job *j = e->running[i];
-        bool scores = j->request.score_prompt >= 0;
+        bool scores = j->request.score_prompt >= 0 || j->request.embed == ENGINE_EMBED_MEAN;
         e->sched_jobs[i] = (sched_job){
             .n_left = is_decoding(j) ? 0 : n_left(j),
             .n_room = (int32_t)ring_room(&j->ring),
@@ -381,6 +393,8 @@ static int32_t plan_step(engine *e) {
 static bool is_wanted(const engine_job *j, int64_t index) {
     int64_t n_prompt = (int64_t)j->request.n_prompt;
     if (index <= j->n_said) return false;
+    if (j->embedding)
+        return j->request.embed == ENGINE_EMBED_MEAN ? index <= n_prompt : index == n_prompt;
     if (index < n_prompt) return j->request.score_prompt >= 0;
     return index == n_prompt + j->n_generated && j->request.max_tokens != 0;
 }
@@ -419,6 +433,22 @@ static void run_draw(void *ctx, int task, int worker) {
         sampler_next(e->samplers[j->slot], d->logits, (uint64_t)j->n_generated, &d->out);
 }
 
+/* Rows come in the order of their positions, one by one, so the sum does not depend on how the prompt
+ * was cut. */
+static void embed_row(const engine *e, engine_job *j, const float *hidden, int64_t index) {
+    int32_t d = e->info->d_model;
+    float *sum = j->embedding, *row = sum + d;
+    j->n_said = index;
+    bool is_last = index == (int64_t)j->request.n_prompt;
+    if (j->request.embed == ENGINE_EMBED_LAST) {
+        model_norm_hidden(e->model, hidden, sum);
+        return;
+    }
+    model_norm_hidden(e->model, hidden, row);
+    for (int32_t i = 0; i < d; i++) sum[i] += row[i];
+    for (int32_t i = 0; is_last && i < d; i++) sum[i] /= (float)index;
+}
+
 /* One draw per row of logits that somebody wants, in the order they will be published. n_done counts
  * this step's rows already. */
 static int collect_draws(engine *e, int n_spans) {
@@ -429,6 +459,10 @@ static int collect_draws(engine *e, int n_spans) {
         for (int32_t i = 0; i < sp->n_logits; i++) {
             int64_t index = j->n_done - sp->n_logits + i + 1;
             if (!is_wanted(j, index)) continue;
+            if (j->embedding) {
+                embed_row(e, j, sp->hidden + (size_t)i * (size_t)e->info->d_model, index);
+                continue;
+            }
             e->draws[n++] = (draw){.job = j,
                                    .logits = sp->logits + (size_t)i * (size_t)e->info->n_vocab,
                                    .index = index};

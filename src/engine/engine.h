@@ -119,6 +119,12 @@ const engine_meta *engine_get_meta(const engine *e);
 uint64_t engine_numerics_id(const engine *e);
 
 /* ── Jobs ── */
+typedef enum engine_embed {
+    ENGINE_EMBED_OFF,
+    ENGINE_EMBED_MEAN, /* of all rows' hidden states after the output's norm */
+    ENGINE_EMBED_LAST, /* the last row's */
+} engine_embed;
+
 typedef struct engine_request {
     const int32_t *prompt; /* copied; at least one id, each in [0, n_vocab) */
     size_t n_prompt;
@@ -130,6 +136,7 @@ typedef struct engine_request {
     int32_t
         score_prompt; /* −1 off; k ≥ 0: one ENGINE_PROMPT event per prompt token from the 2nd on,
                                with k top alternatives */
+    engine_embed embed;  /* with max_tokens 0: the prompt's embedding, see engine_get_embedding */
     int64_t deadline_ns; /* clock_ns() after which the job ends with ERR_DEADLINE; 0 = none */
     int64_t max_kv_size; /* at most the engine's, for this job; 0 = the engine's */
     size_t n_pinned;     /* leading prompt ids that should stay visible for ever: a conversation's
@@ -189,6 +196,9 @@ bool engine_poll(engine_job *j, engine_event *out);
 bool engine_wait(engine_job *j, engine_event *out, int timeout_ms);
 /* Asks the job to end soon; its ENGINE_END still comes. Any thread, any time, idempotent. */
 void engine_cancel(engine_job *j);
+/* [d_model], valid after an ENGINE_END that is not ENGINE_FAILED or ENGINE_CANCELLED until
+ * engine_job_free; not scaled to a length. NULL for a job that did not ask. */
+const float *engine_get_embedding(const engine_job *j);
 /* Reader is done. Cancels if still running; wake() is not called any more once this returned. */
 void engine_job_free(engine_job *j);
 

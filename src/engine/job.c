@@ -70,6 +70,7 @@ void job_unref(engine_job *j) {
     if (atomic_fetch_sub(&j->n_refs, 1) != 1) return;
     door_unref(j->door);
     matcher_free(j->matcher);
+    free(j->embedding);
     free(j);
 }
 
@@ -102,6 +103,10 @@ void engine_cancel(engine_job *j) {
 }
 
 /* ── The reader's side ── */
+
+const float *engine_get_embedding(const engine_job *j) {
+    return j->embedding;
+}
 
 void job_wake_reader(engine_job *j) {
     if (!ring_take_waiter(&j->ring)) return;

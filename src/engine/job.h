@@ -54,6 +54,7 @@ struct engine_job {
     int64_t n_said; /* highest index of a token that was scored or drawn, counted from the prompt's
                            start: rows that run again are silent up to here */
     int64_t n_generated;
+    float *embedding; /* [d_model] then a row's scratch [d_model]; the job's own; or NULL */
     int32_t last_id;
     engine_cost cost;   /* of its last step */
     int64_t starved_ns; /* since when the ring is full; 0 = it is not */

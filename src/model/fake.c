@@ -152,6 +152,7 @@ static bool fake_forward(model_ctx *mc, model_span *spans, int n_spans, const at
     for (int s = 0; s < n_spans; s++) {
         model_span *sp = &spans[s];
         sp->logits = out;
+        sp->hidden = NULL;
         sp->n_attended = 0; /* only rows with logits look */
         for (int32_t r = sp->n - sp->n_logits; r < sp->n; r++, out += f->config.n_vocab)
             draw_logits(f, hash_visible(f, sp, kv_seq_len(sp->seq) + r), out);

@@ -303,11 +303,19 @@ static bool llm_forward(model_ctx *mc, model_span *spans, int n_spans, const ato
     dev_matmul(d, n, &in, &(dev_product){out, c->logits, i->n_vocab, false}, 1);
 
     float *logits = c->logits;
+    const float *hidden = c->x;
     for (int s = 0; s < n_spans; s++) {
         spans[s].logits = logits;
+        spans[s].hidden = hidden;
+        hidden += (int64_t)spans[s].n_logits * d_model;
         logits += (int64_t)spans[s].n_logits * i->n_vocab;
     }
     return !is_cancelled(cancel);
+}
+
+static void llm_norm_hidden(const model *m, const float *x, float *y) {
+    const llm *l = (const llm *)m;
+    l->dev.kern->rmsnorm(m->info.d_model, x, l->out_norm, l->eps, y);
 }
 
 static uint64_t llm_numerics_id(const model *m) {
@@ -324,4 +332,5 @@ const model_ops llm_ops = {.free = llm_free,
                            .ctx_free = llm_ctx_free,
                            .ctx_hold = llm_ctx_hold,
                            .forward = llm_forward,
+                           .norm_hidden = llm_norm_hidden,
                            .numerics_id = llm_numerics_id};

@@ -13,6 +13,7 @@ typedef struct model_ops {
     void (*ctx_free)(model_ctx *c);
     bool (*ctx_hold)(model_ctx *c, bool lock);
     bool (*forward)(model_ctx *c, model_span *spans, int n_spans, const atomic_bool *cancel);
+    void (*norm_hidden)(const model *m, const float *x, float *y); /* NULL: it has none */
     uint64_t (*numerics_id)(const model *m);
 } model_ops;
 

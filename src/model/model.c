@@ -29,6 +29,12 @@ void model_ctx_free(model_ctx *c) {
 bool model_forward(model_ctx *c, model_span *spans, int n_spans, const atomic_bool *cancel) {
     return c->m->ops->forward(c, spans, n_spans, cancel);
 }
+bool model_has_hidden(const model *m) {
+    return m->ops->norm_hidden != NULL;
+}
+void model_norm_hidden(const model *m, const float *x, float *y) {
+    m->ops->norm_hidden(m, x, y);
+}
 uint64_t model_numerics_id(const model *m) {
     return m->ops->numerics_id(m);
 }

@@ -117,12 +117,19 @@ typedef struct model_span {
     int32_t n;
     int32_t n_logits;   /* logits of the last n_logits rows, 0 … n */
     float *logits;      /* out, borrowed from the ctx until the next forward: [n_logits][n_vocab] */
+    const float *hidden; /* out, borrowed likewise: the same rows before the output's norm,
+                            [n_logits][d_model]; NULL for a model without any */
     int64_t n_attended; /* out: key rows that this span's rows looked at, summed over all layers */
 } model_span;
 
 /* False when *cancel became true between layers (KV rows then hold garbage: do not commit). cancel
  * may be NULL. No allocation. Ids were checked by the caller. */
 bool model_forward(model_ctx *c, model_span *spans, int n_spans, const atomic_bool *cancel);
+
+/* One row of hidden state through the output's norm: what the logits are made of. x, y [d_model], may be
+ * the same. Only for models whose spans have `hidden`. Any thread. */
+bool model_has_hidden(const model *m);
+void model_norm_hidden(const model *m, const float *x, float *y);
 
 /* A name for the arithmetic: kernel rung, layouts, activation type, version. */
 uint64_t model_numerics_id(const model *m);

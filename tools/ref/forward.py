@@ -161,8 +161,8 @@ class Model:
         g = self.linear(x, p + "ffn_gate")
         return self.linear(g * sigmoid(g) * self.linear(x, p + "ffn_up"), p + "ffn_down")
 
-    def logits(self, ids, rows=None):
-        """[len(rows)][vocab] after each of the positions in rows (all by default)."""
+    def hidden(self, ids, rows=None):
+        """[len(rows)][d] after the output's norm, at each of the positions in rows (all by default)."""
         pos = np.arange(len(ids))
         x = self.w("token_embd.weight")[np.asarray(ids)]
         mlp_norm = "post_attention_norm" if self.arch == "gpt-oss" else "ffn_norm"
@@ -171,8 +171,11 @@ class Model:
             x = x + self.attention(rms_norm(x, self.w(p + "attn_norm.weight"), self.eps), pos, layer)
             h = rms_norm(x, self.w(p + mlp_norm + ".weight"), self.eps)
             x = x + (self.experts(h, layer) if self.n_experts else self.dense(h, layer))
-        x = rms_norm(x[pos if rows is None else rows], self.w("output_norm.weight"), self.eps)
-        return x @ self.w("output.weight" if self.has("output.weight") else "token_embd.weight").T
+        return rms_norm(x[pos if rows is None else rows], self.w("output_norm.weight"), self.eps)
+
+    def logits(self, ids, rows=None):
+        """[len(rows)][vocab] likewise."""
+        return self.hidden(ids, rows) @ self.w("output.weight" if self.has("output.weight") else "token_embd.weight").T
 
 
 def main():

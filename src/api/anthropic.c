@@ -275,6 +275,7 @@ static const field fields[] = {
      .decode = gen_decode_not_implemented,
      .doc = "501"},
 };
+const field_table anthropic_fields = {fields, sizeof fields / sizeof fields[0]};
 
 /* ── messages and tools ── */
 

@@ -77,8 +77,9 @@ static const field embed_fields[] = {
     {.name = "user", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
     POOLING_ROW,
 };
+const field_table embedding_fields = {embed_fields, sizeof embed_fields / sizeof embed_fields[0]};
 
-static const field rerank_fields[] = {
+static const field rank_fields[] = {
     {.name = "model",
      .kind = FIELD_STR,
      .offset = offsetof(params, model),
@@ -105,6 +106,7 @@ static const field rerank_fields[] = {
      .doc = "repeat them in the answer"},
     POOLING_ROW,
 };
+const field_table rerank_fields = {rank_fields, sizeof rank_fields / sizeof rank_fields[0]};
 
 /* ── inputs ── */
 
@@ -413,9 +415,9 @@ static bool encode_all(job *k, error *err) {
 static bool start(job *k, error *err) {
     json_t *body = api_parse_body(k->r, err);
     field_ctx ctx = {.mem = http_arena(k->r), .user = k->a};
-    const field *table = k->reranks ? rerank_fields : embed_fields;
+    const field *table = k->reranks ? rank_fields : embed_fields;
     size_t n =
-        k->reranks ? sizeof rerank_fields / sizeof *table : sizeof embed_fields / sizeof *table;
+        k->reranks ? sizeof rank_fields / sizeof *table : sizeof embed_fields / sizeof *table;
     k->d_model = k->d = engine_get_model(k->a->engine)->d_model;
     if (!body || !fields_decode(&ctx, body, table, n, "", &k->p, err)) return false;
     if (k->p.model.len && !api_check_model(k->a, k->p.model, err)) return false;

@@ -44,7 +44,8 @@ typedef struct field_table {
     size_t n;
 } field_table;
 extern const field_table chat_completions_fields, completions_fields, response_fields,
-    conversation_fields, upload_fields, batch_fields;
+    conversation_fields, upload_fields, batch_fields, embedding_fields, rerank_fields,
+    speech_fields, transcription_fields, image_fields, anthropic_fields, tokenize_fields;
 
 bool fields_decode(const field_ctx *c, json_t *object, const field *table, size_t n,
                    const char *path, void *out, error *err);

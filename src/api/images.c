@@ -88,6 +88,7 @@ static const field fields[] = {
     {.name = "input_fidelity", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
     {.name = "user", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
 };
+const field_table image_fields = {fields, sizeof fields / sizeof fields[0]};
 
 typedef struct job {
     api *a;

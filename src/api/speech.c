@@ -104,6 +104,7 @@ static const field fields[] = {
      .offset = offsetof(params, instructions),
      .doc = "accepted; espeak-ng has one manner of speaking"},
 };
+const field_table speech_fields = {fields, sizeof fields / sizeof fields[0]};
 
 /* ── from espeak's WAV to the format asked for ── */
 

@@ -29,7 +29,7 @@ static bool keep_tools(const field_ctx *c, json_t *v, const char *path, void *ou
     return true;
 }
 
-static const field tokenize_fields[] = {
+static const field fields[] = {
     {.name = "model",
      .kind = FIELD_STR,
      .offset = offsetof(tokenize_params, model),
@@ -54,6 +54,7 @@ static const field tokenize_fields[] = {
      .offset = offsetof(tokenize_params, with_pieces),
      .doc = "each token with its text"},
 };
+const field_table tokenize_fields = {fields, sizeof fields / sizeof fields[0]};
 
 static void put_piece(json_out *j, str piece) {
     json_key(j, "piece");
@@ -79,8 +80,7 @@ static bool tokenize(api *a, http_req *r, tokenize_params *p, tok_ids *ids, erro
     field_ctx ctx = {.mem = mem};
     p->parse_special = true;
     if (!body || !t ||
-        !fields_decode(&ctx, body, tokenize_fields,
-                       sizeof tokenize_fields / sizeof tokenize_fields[0], "", p, err) ||
+        !fields_decode(&ctx, body, fields, sizeof fields / sizeof fields[0], "", p, err) ||
         (p->model.len && !api_check_model(a, p->model, err)))
         return false;
     if (p->messages) {

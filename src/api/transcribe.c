@@ -73,6 +73,7 @@ static const field fields[] = {
     {.name = "include", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
     {.name = "chunking_strategy", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
 };
+const field_table transcription_fields = {fields, sizeof fields / sizeof fields[0]};
 
 /* ── how long it is ── */
 

@@ -20,6 +20,7 @@ static void arr_deinit(arr_shape *a) {
 }
 static void obj_deinit(obj_shape *o) {
     free(o->first);
+    free(o->classes);
     free(o->choices);
     for (uint32_t k = 0; k < o->n_some; k++) free(o->some[k].names);
     free(o->required);

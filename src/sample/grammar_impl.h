@@ -100,6 +100,8 @@ typedef struct obj_shape {
     uint64_t *reach;    /* [n_states][n_words] properties whose names begin here */
     uint32_t *n_others; /* [n_states] other keys that begin here; UINT32_MAX: no end of them */
     uint32_t min, max;  /* properties */
+    /* Where several somes meet a maximum: which classes of others (n_named + bit) begin here. */
+    uint64_t *classes; /* [n_states] or NULL */
     uint16_t height;
     bool has_others;
 } obj_shape;

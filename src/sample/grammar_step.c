@@ -48,14 +48,22 @@ static frame *copy(stepper *s, const frame *from) {
     return f;
 }
 
+static uint64_t mix(uint64_t h, uint64_t v) {
+    h = (h ^ v) * 0x9E3779B97F4A7C15ull;
+    return h ^ h >> 29;
+}
+
+/* A multiplication per word: frames are made by the million, and a set of threads mixes again. */
 static void seal(frame *f) {
-    uint64_t h = hash_combine((uint64_t)f->kind << 40 | (uint64_t)f->phase << 32 | f->node,
-                              (uint64_t)f->q << 32 | f->n);
-    h = hash_mix(h ^ ((uint64_t)f->esc << 24 | (uint64_t)f->ws << 8 | f->negative));
-    if (f->x | f->y) h = hash_combine(h, hash_combine(f->x, f->y));
-    for (int i = 0; i < f->n_words; i++) h = hash_mix(h ^ f->words[i]);
-    if (f->seen) h = hash_combine(h, f->seen->hash);
-    f->hash = hash_combine(h, f->parent ? f->parent->hash : 1);
+    uint64_t h = f->parent ? f->parent->hash : 1;
+    h = mix(h, (uint64_t)f->kind << 56 | (uint64_t)f->phase << 48 | (uint64_t)f->ws << 40 |
+                   (uint64_t)f->negative << 32 | f->node);
+    h = mix(h, (uint64_t)f->q << 32 | f->n);
+    h = mix(h, f->x + f->esc);
+    if (f->y) h = mix(h, f->y);
+    for (int i = 0; i < f->n_words; i++) h = mix(h, f->words[i]);
+    if (f->seen) h = mix(h, f->seen->hash);
+    f->hash = h;
 }
 
 /* A thread that waits for input. */
@@ -146,6 +154,7 @@ static void enter(stepper *s, int32_t n, const frame *parent) {
 static void resume(stepper *s, const frame *f) {
     if (!f) {
         s->can_end = true;
+        if (s->exact && s->g->nodes[s->g->root].op == G_JSON) emit(s, make(s, F_TAIL, 0, NULL));
         return;
     }
     if (s->overflow) return;
@@ -250,10 +259,8 @@ static bool find_unseen(const dfa *d, uint32_t q, uint64_t x, int32_t least, con
 
 static const uint64_t TEXT_SEED = 0x6B6579;
 
-/* Properties that may still come: all, or only the required ones where there is room for no others. */
-typedef struct obj_room {
-    bool none, named_only_required, others;
-} obj_room;
+/* All, or only the required ones where there is room for no others. */
+typedef struct obj_room obj_room;
 
 static obj_room find_room(const stepper *s, const obj_shape *o, const frame *f) {
     uint32_t missing = 0;
@@ -277,10 +284,57 @@ static uint64_t some_bits(const obj_shape *o, uint32_t w) {
     return w * 64 >= o->n_named ? UINT64_MAX : UINT64_MAX << (o->n_named & 63);
 }
 
+static uint64_t hit_bits(const obj_shape *o, uint32_t hits, uint32_t w) {
+    uint64_t bits = 0;
+    for (uint32_t i = 0; i < o->n_some; i++)
+        if (hits >> i & 1 && (o->n_named + i) >> 6 == w) bits |= 1ull << ((o->n_named + i) & 63);
+    return bits;
+}
+
+enum { COVER_WORDS = 4, COVER_WORK = 3000 };
+
+/* Can `room` more properties be all that is still required? `from`: classes of others and (NULL: all)
+ * named properties to begin with. By trying; what takes too long is taken to be possible. */
+static bool can_cover(const obj_shape *o, const uint64_t *words, uint32_t room, uint64_t classes,
+                      const uint64_t *names, bool first, int *work) {
+    uint32_t missing = 0;
+    for (uint32_t w = 0; w < o->n_words; w++)
+        missing += (uint32_t)__builtin_popcountll(o->required[w] & ~words[w]);
+    if (!missing && !first) return true;
+    if (!room) return false;
+    if (--*work < 0 || o->n_words > COVER_WORDS) return true;
+    for (uint32_t label = 0; label < o->n_slots; label++) {
+        bool named = label < o->n_named;
+        if (named ? words[label >> 6] >> (label & 63) & 1 : !(classes >> (label - o->n_named) & 1))
+            continue;
+        if (named && names && !(names[label >> 6] >> (label & 63) & 1)) continue;
+        for (uint32_t k = o->first[label]; k < o->first[label + 1]; k++) {
+            uint64_t after[COVER_WORDS];
+            bool progress = first;
+            if (o->choices[k].hits == UINT32_MAX) continue;
+            for (uint32_t w = 0; w < o->n_words; w++) {
+                after[w] = words[w] | hit_bits(o, o->choices[k].hits, w);
+                if (named && label >> 6 == w) after[w] |= 1ull << (label & 63);
+                progress |= (o->required[w] & after[w] & ~words[w]) != 0;
+            }
+            if (progress && can_cover(o, after, room - 1, UINT64_MAX, NULL, false, work))
+                return true;
+        }
+    }
+    return false;
+}
+
 static bool key_is_possible(const obj_shape *o, const dfa *d, const frame *f, obj_room room,
                             uint32_t q, uint64_t x) {
     const uint64_t *reach = o->reach + (size_t)q * o->n_words;
     if (room.none) return false;
+    if (o->classes) {
+        int work = COVER_WORK;
+        bool unseen = o->n_others[q] > count_seen(f->seen) ||
+                      find_unseen(d, q, x, (int32_t)o->n_named, f->seen, 0);
+        uint64_t classes = unseen ? o->classes[q] : 0;
+        return can_cover(o, f->words, o->max - f->n, classes, reach, true, &work);
+    }
     for (uint32_t w = 0; w < o->n_words; w++) {
         uint64_t free_names = reach[w] & ~f->words[w];
         if (room.named_only_required)
@@ -530,7 +584,12 @@ static void step_key(stepper *s, const frame *f, uint8_t c) {
         for (uint32_t i = 0; i < o->n_some; i++)
             if (choice->hits >> i & 1)
                 next->words[(o->n_named + i) >> 6] |= 1ull << ((o->n_named + i) & 63);
-        if (room.named_only_required ? !is_progress(o, object, next) : !named && !room.others)
+        if (o->classes) {
+            int work = COVER_WORK;
+            if (!can_cover(o, next->words, o->max - next->n - 1, UINT64_MAX, NULL, false, &work))
+                continue;
+        } else if (room.named_only_required ? !is_progress(o, object, next)
+                                            : !named && !room.others)
             continue;
         if (!named && !seen && !(seen = add_seen(s, object->seen, key->x))) return;
         next->seen = seen;
@@ -1021,6 +1080,9 @@ void stepper_byte(stepper *s, const frame *f, uint8_t c) {
         }
         return;
     }
+    case F_TAIL:
+        if (c == ' ' || c == '\n' || c == '\t' || c == '\r') resume(s, NULL);
+        return;
     case F_STR: step_string(s, f, c); return;
     case F_KEY: step_key(s, f, c); return;
     case F_NUM: step_number(s, f, c); return;
@@ -1044,6 +1106,7 @@ bool glide_begin(const stepper *s, const frame *f, glide *at) {
                  : f->kind == F_STR ? g->strs[f->node].dfa
                                     : g->objs[f->node].dfa;
     *at = (glide){.base = f, .d = g->dfas[d], .q = f->q, .n = f->n, .x = f->x};
+    if (f->kind == F_KEY) at->room = find_room(s, &g->objs[f->node], f->parent);
     return true;
 }
 
@@ -1072,8 +1135,7 @@ glide_step glide_byte(const stepper *s, glide *at, uint8_t c) {
     } else {
         const obj_shape *o = &s->g->objs[f->node];
         uint64_t x = o->has_others ? hash_mix(at->x ^ c) : 0;
-        if (!key_is_possible(o, at->d, f->parent, find_room(s, o, f->parent), q, x))
-            return GLIDE_DEAD;
+        if (!key_is_possible(o, at->d, f->parent, at->room, q, x)) return GLIDE_DEAD;
         at->x = x;
     }
     at->q = q;
@@ -1099,6 +1161,5 @@ bool glide_is_open(const stepper *s, const glide *at, uint32_t *room) {
         if (shape->counts && shape->max != UINT32_MAX) *room = shape->max - at->n;
         return !shape->lengths;
     }
-    const obj_shape *o = &s->g->objs[f->node];
-    return find_room(s, o, f->parent).others;
+    return at->room.others;
 }

@@ -21,7 +21,8 @@ typedef enum frame_kind {
     F_NUM, /* node = num_shape, phase, x y = digits, n = behind the dot, q = before it, esc = exponent */
     F_OBJ, /* node = obj_shape, phase, words = properties seen, n = their number, q = jnode to come */
     F_ARR,  /* node = arr_shape, phase, n = items, q = hits */
-    F_SEEN, /* x = hash of a key or item; parent = the one before */
+        F_TAIL,  /* recognising: blanks behind a whole text that is one JSON value */
+    F_SEEN,  /* x = hash of a key or item; parent = the one before */
 } frame_kind;
 
 typedef struct frame {
@@ -69,6 +70,9 @@ typedef struct glide {
     const dfa *d;
     uint32_t q, n;
     uint64_t x;
+    struct obj_room { /* of a key's object: properties that may still come */
+        bool none, named_only_required, others;
+    } room;
 } glide;
 /* False: this thread needs frames. */
 bool glide_begin(const stepper *s, const frame *f, glide *at);

@@ -385,6 +385,13 @@ static bool is_plain(const typed *t) { /* no condition at all on strings, number
 
 static bool map_is_impossible(schema_ctx *c, const map_shape *m, int depth);
 
+/* A place that nothing fits ends the list; before its least length that is the end of the shape. */
+static bool list_is_impossible(schema_ctx *c, list_shape *l, int depth) {
+    for (size_t i = 0; i < l->n_prefix && i < l->max && depth < MAX_EMPTY_DEPTH; i++)
+        if (schema_is_empty(c, l->prefix[i], depth + 1)) l->max = (uint32_t)i;
+    return l->min > l->max;
+}
+
 static typed *and_typed_deep(schema_ctx *c, const typed *a, const typed *b, int depth) {
     if (!a || !b) return NULL;
     if (is_plain(a)) return (typed *)b;
@@ -405,7 +412,9 @@ static typed *and_typed_deep(schema_ctx *c, const typed *a, const typed *b, int 
     for (size_t i = 0; i < a->lists.n; i++)
         for (size_t k = 0; k < b->lists.n && !schema_failed(c); k++) {
             list_shape s;
-            if (and_list(c, &a->lists.v[i], &b->lists.v[k], &s)) PUSH(c, t->lists, s);
+            if (and_list(c, &a->lists.v[i], &b->lists.v[k], &s) &&
+                !list_is_impossible(c, &s, depth))
+                PUSH(c, t->lists, s);
         }
     for (size_t i = 0; i < a->maps.n; i++)
         for (size_t k = 0; k < b->maps.n && !schema_failed(c); k++) {
@@ -662,7 +671,11 @@ bool schema_is_empty(schema_ctx *c, sx a, int depth) {
         c->b->err = kept;
         return false;
     }
-    if (t->lits || t->texts.n || t->nums.n || t->lists.n) return false;
+    if (t->lits || t->texts.n || t->nums.n) return false;
+    for (size_t i = 0; i < t->lists.n; i++) {
+        list_shape l = t->lists.v[i];
+        if (!list_is_impossible(c, &l, depth + 1)) return false;
+    }
     for (size_t i = 0; i < t->maps.n; i++)
         if (!map_is_impossible(c, &t->maps.v[i], depth + 1)) return false;
     return true;

@@ -448,6 +448,7 @@ static bool emit_map(schema_ctx *c, const map_shape *m) {
     if (m->n_some > OBJ_MAX_SOME || n_patterns + m->n_some > MAX_PATTERNS)
         return schema_unsupported(c, c->o.param ? c->o.param : "", "not",
                                   "an object has to hold too many kinds of properties at once");
+
     for (size_t i = 0; i < m->n_some; i++) roots[1 + n_patterns + i] = m->some[i].keys;
 
     if (!builder_grow(b, &b->objs, &b->cap_objs, b->n_objs + 1, sizeof *b->objs)) return false;
@@ -676,6 +677,28 @@ static bool finish_map(schema_ctx *c, obj_shape *o) {
                     row[w] |= more;
                     changed |= more != 0;
                 }
+            }
+        }
+    }
+    free(o->classes);
+    o->classes = NULL;
+    if (o->n_some > 1 && o->max != UINT32_MAX) {
+        if (o->n_slots - o->n_named > 64)
+            return beyond(c, "kinds of properties beside maxProperties", 64);
+        o->classes = calloc(d->n_states + 1, sizeof *o->classes);
+        if (!o->classes) return out_of_memory(c);
+        for (bool changed = true; changed;) {
+            changed = false;
+            for (uint32_t s = d->n_states; s-- > 0;) {
+                uint64_t all = o->classes[s];
+                if (d->label[s] >= (int32_t)o->n_named)
+                    all |= 1ull << ((uint32_t)d->label[s] - o->n_named);
+                for (uint32_t k = 0; k < d->n_classes; k++) {
+                    uint32_t t = d->next[(size_t)s * d->n_classes + k];
+                    if (t != DFA_DEAD) all |= o->classes[t];
+                }
+                changed |= all != o->classes[s];
+                o->classes[s] = all;
             }
         }
     }

@@ -5,6 +5,9 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <stdio.h>
+#include <stdlib.h>
+
 #include "base/json.h"
 #include "engine/engine.h"
 #include "tiny_vocab.h"
@@ -64,6 +67,19 @@ static const char SCHEMA[] =
     "\"sizes\":{\"type\":\"array\",\"items\":{\"type\":\"integer\",\"minimum\":3,\"maximum\":44},"
     "\"maxItems\":3}},\"required\":[\"colour\",\"sizes\"],\"additionalProperties\":false}";
 
+static void put_sample(FILE *out, const buf *text) {
+    buf line = {0};
+    json_out j = json_begin(&line);
+    json_obj(&j);
+    json_kv_cstr(&j, "name", "sample");
+    json_key(&j, "schema");
+    json_put_raw(&j, str_from(SCHEMA));
+    json_kv_str(&j, "text", buf_str(text));
+    json_end_obj(&j);
+    fprintf(out, "%s\n", line.ptr);
+    buf_deinit(&line);
+}
+
 static void test_valid(void **state) {
     (void)state;
     engine *e = open_random(5);
@@ -71,17 +87,23 @@ static void test_valid(void **state) {
     grammar *g = grammar_from_schema(s, NULL, NULL);
     assert_non_null(g);
     int64_t n = 0, n_steps = 0;
-    for (uint64_t seed = 0; seed < 100; seed++) {
+    /* How many, and a file for a validator that is not ours (tests/e2e/test_structured.py). */
+    const char *count = getenv("ORIEL_SAMPLES"), *path = getenv("ORIEL_SAMPLE_OUT");
+    uint64_t wanted = count && *count ? strtoull(count, NULL, 10) : 100;
+    FILE *out = path && *path ? fopen(path, "w") : NULL;
+    for (uint64_t seed = 0; seed < wanted; seed++) {
         answer a = ask(e, g, seed, 200, -1);
         assert_int_equal(a.finish, ENGINE_STOP);
         if (!grammar_accepts(g, buf_str(&a.text))) fail_msg("%s", a.text.ptr);
         json_t *v = json_loadb(a.text.ptr, a.text.len, 0, NULL);
         assert_non_null(v);
         json_decref(v);
+        if (out) put_sample(out, &a.text);
         n += a.n;
         n_steps += a.n_steps;
         buf_deinit(&a.text);
     }
+    if (out) fclose(out);
     /* The names' letters are forced: most tokens need no forward pass of their own. */
     assert_true(n_steps < n * 2 / 3);
     assert_int_equal(engine_get_stats(e).n_generated_tokens, n);

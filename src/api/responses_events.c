@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "api/responses_impl.h"
+#include "api/tools.h"
 
 static const char *const kinds[] = {"message", "reasoning", "function_call", "custom_tool_call"};
 
@@ -240,12 +241,22 @@ static void event_part(run *k, const char *type, const out_item *t, bool begun) 
     end_event(k, &j);
 }
 
+static void event_call_delta(run *k, const out_item *t, str delta) {
+    json_out j = begin_item_event(k,
+                                  t->kind == ITEM_CALL ? "response.function_call_arguments.delta"
+                                                       : "response.custom_tool_call_input.delta",
+                                  t, false);
+    json_kv_str(&j, "delta", delta);
+    end_event(k, &j);
+}
+
 static void close_item(run *k, const char *status) {
     if (!k->item_open) return;
     k->item_open = false;
     out_item *t = &k->items[k->n_items - 1];
     t->status = status;
     json_out j;
+    buf input = {0};
     switch (t->kind) {
     case ITEM_MESSAGE:
         j = begin_item_event(k, "response.output_text.done", t, true);
@@ -270,6 +281,11 @@ static void close_item(run *k, const char *status) {
         end_event(k, &j);
         break;
     case ITEM_CUSTOM_CALL:
+        tools_put_input(&input, buf_str(&t->text));
+        buf_clear(&t->text);
+        buf_append_str(&t->text, buf_str(&input));
+        buf_deinit(&input);
+        event_call_delta(k, t, buf_str(&t->text));
         j = begin_item_event(k, "response.custom_tool_call_input.done", t, false);
         json_kv_str(&j, "input", buf_str(&t->text));
         end_event(k, &j);
@@ -364,12 +380,8 @@ void run_take_event(run *k, const turn_event *e) {
         if (!k->item_open || k->items[k->n_items - 1].kind < ITEM_CALL) break;
         t = &k->items[k->n_items - 1];
         buf_append_str(&t->text, e->text);
-        j = begin_item_event(k,
-                             t->kind == ITEM_CALL ? "response.function_call_arguments.delta"
-                                                  : "response.custom_tool_call_input.delta",
-                             t, false);
-        json_kv_str(&j, "delta", e->text);
-        end_event(k, &j);
+        if (t->kind == ITEM_CUSTOM_CALL) break; /* its text is known when it is whole */
+        event_call_delta(k, t, e->text);
         break;
     case TURN_CALL_END: close_item(k, "completed"); break;
     case TURN_END:

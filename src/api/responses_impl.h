@@ -50,6 +50,7 @@ struct run {
     json_t *custom_names;
     str conversation;
     item_messages messages;
+    size_t *tool_index; /* where tool i of the chat request stood in the client's list */
     chat_request *chat;
     bool store, background, stream, keep_log, wants_logprobs, wants_sealed;
     /* run.lock */
@@ -79,6 +80,9 @@ void run_event_error(run *k, const error *err);
 void run_event_end(run *k); /* closes what is open, then completed, incomplete or failed */
 void run_event_drop_last(run *k);
 void run_take_event(run *k, const turn_event *e);
+
+/* The client's names for the chat request's parameters. */
+void run_fix_param(const run *k, error *err);
 
 /* conversations.c */
 bool conversation_put_items(store_tx *tx, str id, json_t *items, error *err);

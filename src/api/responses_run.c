@@ -81,6 +81,7 @@ bool run_start(run *k, error *err) {
     if (!k->set) {
         if (err->code == ERR_CONTEXT_LENGTH || err->code == ERR_TEMPLATE)
             snprintf(err->param, sizeof err->param, "input");
+        run_fix_param(k, err);
         return false;
     }
     k->phase = RUN_GENERATES;

@@ -281,7 +281,7 @@ choices *choices_new(api *a, size_t n, bool keep_tokens,
                      void (*make)(void *ctx, size_t i, turn_request *out), void *ctx,
                      void (*wake)(void *), void *wake_ctx, error *err);
 void choices_free(choices *c);
-/* What was left out of the prompts, as headers; choices_start does it itself. */
+/* What was left out of the prompts and of schemas, as headers; choices_start does it itself. */
 void choices_put_headers(const choices *c, http_req *r);
 /* Takes the next event of choice i into its record; false when there is none now. */
 bool choice_next(choices *c, size_t i, turn_event *e);

@@ -9,8 +9,8 @@ ASK = {"model": "default", "temperature": 0, "max_output_tokens": 48}
 SOAK = int(os.environ.get("ORIEL_SOAK_KILLS", "0"))
 
 
-def ask(s, text, want=200, **more):
-    return s.post("/v1/responses", dict(ASK, input=text, **more), want=want)
+def ask(s, question, want=200, **more):
+    return s.post("/v1/responses", dict(ASK, input=question, **more), want=want)
 
 
 def events(s, path, body=None, headers=None):
@@ -203,6 +203,33 @@ def items_come_back_verbatim():
         logprobs = ask(s, "Say hi", include=["message.output_text.logprobs"], top_logprobs=2)
         part = [o for o in logprobs["output"] if o["type"] == "message"][0]["content"][0]
         assert part["logprobs"] and len(part["logprobs"][0]["top_logprobs"]) == 2
+
+
+@test
+def tools_and_formats_are_those_of_chat():
+    with Server("--ctx", 4096) as s:
+        obj = {"type": "object", "properties": {"city": {"type": "string", "enum": ["Rome", "Kyiv"]}}, "required": ["city"], "additionalProperties": False}
+        f = {"type": "function", "name": "weather", "strict": True, "parameters": obj}
+        r = ask(s, "Weather?", tools=[{"type": "web_search"}, f], tool_choice={"type": "function", "name": "weather"}, max_output_tokens=200)
+        calls = [o for o in r["output"] if o["type"] == "function_call"]
+        assert len(calls) == 1 and json.loads(calls[0]["arguments"])["city"] in ("Rome", "Kyiv"), r["output"]
+        j = ask(s, "Pick one", text={"format": {"type": "json_schema", "name": "x", "strict": True, "schema": obj}}, max_output_tokens=200)
+        assert json.loads(text_of(j))["city"] in ("Rome", "Kyiv")
+        custom = {"type": "custom", "name": "patch", "format": {"type": "grammar", "syntax": "regex", "definition": "[ab]{3,6}"}}
+        for seed in range(20):  # a small model may think for ever
+            e = events(s, "/v1/responses", dict(ASK, input="Patch it.", tools=[custom], tool_choice="required", max_output_tokens=200,
+                                                stream=True, temperature=1, seed=seed))
+            if e[-1]["type"] == "response.completed":
+                break
+        done = [x for x in e if x["type"] == "response.custom_tool_call_input.done"]
+        assert len(done) == 1 and set(done[0]["input"]) <= set("ab") and 3 <= len(done[0]["input"]) <= 6
+        assert "".join(x["delta"] for x in e if x["type"] == "response.custom_tool_call_input.delta") == done[0]["input"]
+        call = [o for o in e[-1]["response"]["output"] if o["type"] == "custom_tool_call"][0]
+        ask(s, [{"role": "user", "content": "x"}, call, {"type": "custom_tool_call_output", "call_id": call["call_id"], "output": "ok"}], tools=[custom])
+        bad = dict(f, parameters={"type": "object", "properties": {"a": {"type": "nonsense"}}})
+        assert error(s, "POST", "/v1/responses", dict(ASK, input="x", tools=[{"type": "web_search"}, bad]))["param"].startswith("tools[1].parameters")
+        wrong = {"format": {"type": "json_schema", "name": "x", "strict": True, "schema": {"type": "nonsense"}}}
+        assert error(s, "POST", "/v1/responses", dict(ASK, input="x", text=wrong))["param"].startswith("text.format")
 
 
 @test

@@ -112,7 +112,7 @@ static void reply_replay(http_req *r, const store_row *row, size_t from, error *
 
 void route_response_get(api *a, http_req *r, str arg) {
     error err = {0};
-    size_t from;
+    size_t from = 0;
     const char *stream = http_query(r, "stream");
     bool wants_stream = stream && (strcmp(stream, "true") == 0 || strcmp(stream, "1") == 0);
     run *live = NULL;

@@ -9,6 +9,10 @@
  * under a step time budget. A cancelled job frees its slot within one step; a
  * forward whose jobs are all cancelled stops between layers.
  *
+ * A job begins with the rows that earlier or running jobs left for the same leading
+ * ids (kv/kv.h), and one that begins like a job which is just being prefilled waits
+ * for it. Neither changes what it says: ids and logits are those of a cold start.
+ *
  * No allocation or lock per token on the engine thread; at most one wake-up per
  * step and job, and only if its reader said it waits.
  */

@@ -78,6 +78,24 @@ static void nonsense_is_refused(void **state) {
     kv_seq_free(NULL);
 }
 
+/* gpt-oss-20b: every other one of 24 layers sees 128 rows. */
+static void a_rerun_is_bounded(void **state) {
+    (void)state;
+    int32_t widths[24];
+    for (int i = 0; i < 24; i++) widths[i] = i % 2 ? 0 : 128;
+    kv_config c = {.shape = {24, 8, 64, widths, KERN_KV_F16},
+                   .n_seqs = 1,
+                   .max_rows = 256,
+                   .max_chunk = MAX_CHUNK};
+    kv *k = kv_new(&c, NULL);
+    assert_int_equal(kv_rerun_rows(k), 1524);
+    kv_free(k);
+    c.shape.layer_width = mixed, c.shape.n_layers = N_LAYERS;
+    k = kv_new(&c, NULL);
+    assert_int_equal(kv_rerun_rows(k), WIDTH - 1 + WIDTH - 7 - 1);
+    kv_free(k);
+}
+
 /* ── Random walks ── */
 
 static float mark(uint64_t tag, int layer, int head, int64_t pos, int v) {
@@ -259,6 +277,7 @@ int main(void) {
     const struct CMUnitTest t[] = {
         cmocka_unit_test(visible_matches_the_definition),
         cmocka_unit_test(nonsense_is_refused),
+        cmocka_unit_test(a_rerun_is_bounded),
         cmocka_unit_test(random_walks),
         cmocka_unit_test(memory_is_flat_past_the_window),
         cmocka_unit_test(freed_blocks_are_poison_in_debug_builds),

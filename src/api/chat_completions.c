@@ -281,6 +281,10 @@ static bool decode(api *a, arena *mem, json_t *body, chat_request *k, error *err
                          "'top_logprobs' needs 'logprobs' to be true.");
     if (!gen_finish(a, &k->p.gen, err)) return false;
     if (!encode_prediction(a, mem, &k->p, err)) return false;
+    if (k->p.answer.kind && k->p.gen.answer.kind)
+        return error_set(
+            err, ERR_INVALID_VALUE, "grammar",
+            "'grammar' and 'response_format' both say what the answer looks like: give one.");
     if (k->p.tool_choice && !tool_choice_parse(k->p.tool_choice, "tool_choice", &k->p.tools, err))
         return false;
     if (k->p.function_call && k->p.tools.are_functions &&
@@ -293,7 +297,9 @@ static bool decode(api *a, arena *mem, json_t *body, chat_request *k, error *err
                          .tool_choice = k->p.tools.choice,
                          .are_functions = k->p.tools.are_functions,
                          .one_call = !k->p.parallel_tool_calls || k->p.tools.are_functions,
-                         .answer = k->p.answer.kind ? &k->p.answer : NULL,
+                         .answer = k->p.answer.kind       ? &k->p.answer
+                                   : k->p.gen.answer.kind ? &k->p.gen.answer
+                                                          : NULL,
                          .show_reasoning = k->p.reasoning_format == 0,
                          .now = api_now(),
                          .template_args = k->p.template_args};

@@ -202,6 +202,7 @@ static void make_turn(void *ctx, size_t i, turn_request *q) {
     q->ids = p->n_filled ? p->filled : p->ids;
     q->n_ids = p->n_filled ? p->n_filled : p->n_ids;
     q->sampling = g->sampling;
+    q->answer = g->answer.kind ? &g->answer : NULL;
     q->sampling.seed = gen_seed(g, i % k->per_prompt);
     q->sampling.n_top = k->p.has_logprobs              ? (int32_t)k->p.logprobs
                         : k->per_prompt > (size_t)g->n ? 0

@@ -47,6 +47,7 @@ typedef struct gen_context {
 /* Members every generating route has, as OpenAI names them. */
 typedef struct gen_params {
     str model;
+    chat_answer answer; /* what `grammar` says; kind CHAT_ANSWER_TEXT: nothing */
     sample_params sampling;
     bool has_seed;
     int64_t seed;
@@ -66,7 +67,7 @@ typedef struct gen_params {
 
 /* Custom decoders on a struct whose first member is gen_params. */
 field_fn gen_decode_stop, gen_decode_logit_bias, gen_decode_stream_options, gen_decode_metadata,
-    gen_decode_unsupported, gen_decode_not_implemented, gen_decode_performance_mode,
+    gen_decode_unsupported, gen_decode_not_implemented, gen_decode_grammar, gen_decode_performance_mode,
     gen_decode_seed;
 extern const char *const gen_service_tiers[], *const gen_truncations[];
 
@@ -224,8 +225,8 @@ extern const char *const gen_service_tiers[], *const gen_truncations[];
          .max = 0.5,                                                                        \
          .doc = "extension; default 0.1"},                                                  \
     {                                                                                       \
-        .name = "grammar", .kind = FIELD_CUSTOM, .decode = gen_decode_not_implemented,      \
-        .doc = "501"                                                                        \
+        .name = "grammar", .kind = FIELD_CUSTOM, .decode = gen_decode_grammar,              \
+        .doc = "extension: a GBNF or Lark text, or {syntax, definition}; regex too"         \
     }
 
 gen_params gen_defaults(const api *a);

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/os.h"
+#include "chat/answer.h"
 #include "chat/constrain.h"
 #include "chat/stop.h"
 
@@ -129,6 +130,7 @@ static bool start(turn *t, const turn_request *r, buf *text, error *err) {
     if (r->chat && !chat_constrain(t->c, r->chat, find_prefix(t->c, buf_str(text)), &t->constraint,
                                    &t->unenforced, err))
         return false;
+    if (!r->chat && r->answer && !(t->constraint = chat_answer_compile(r->answer, err))) return false;
     if (!stop_init(&t->stops, r->stops, r->n_stops)) return is_out_of_memory(err);
     engine_request job = {
         .prompt = t->prompt.ids,

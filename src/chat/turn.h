@@ -58,6 +58,9 @@ typedef struct turn_request {
     str text; /* raw text; BOS as the file asks; special tokens parsed */
     bool has_text;
 
+    const chat_answer *answer; /* raw: what the text has to be; NULL = anything. (A conversation's is in
+                                  chat_input.) */
+
     context_rules context; /* how long the prompt may be, and what goes when it is not */
     /* a caller that holds a conversation: prompt and tokens of its last turn, so that this one goes on from
      * their rows (context_continue) */

@@ -193,6 +193,33 @@ static bool read_prompt(const config *c, buf *out, error *err) {
     return true;
 }
 
+/* --json-schema, --grammar, --regex. text and *schema keep what the answer borrows. */
+static bool read_answer(const config *c, chat_answer *a, buf *text, json_t **schema, error *err) {
+    int n = (c->json_schema != NULL) + (c->grammar_file != NULL) + (c->regex != NULL);
+    if (n > 1)
+        return error_set(err, ERR_USAGE, "grammar",
+                         "Give one of --json-schema, --grammar and --regex: each says all of it.");
+    if (c->regex)
+        *a = (chat_answer){
+            .kind = CHAT_ANSWER_REGEX, .source = str_from(c->regex), .param = "regex"};
+    if (c->grammar_file) {
+        if (!cli_read_file(c->grammar_file, text, err)) return false;
+        bool gbnf = str_find(buf_str(text), STR("::="), 0) >= 0;
+        *a = (chat_answer){.kind = gbnf ? CHAT_ANSWER_GBNF : CHAT_ANSWER_LARK,
+                           .source = buf_str(text),
+                           .param = "grammar"};
+    }
+    if (c->json_schema) {
+        if (!cli_read_file(c->json_schema, text, err)) return false;
+        if (!(*schema = json_parse(buf_str(text), err))) {
+            error_prefix(err, "%s", c->json_schema);
+            return false;
+        }
+        *a = (chat_answer){.kind = CHAT_ANSWER_SCHEMA, .schema = *schema, .param = "json-schema"};
+    }
+    return true;
+}
+
 int cmd_generate(int argc, char **argv) {
     config c;
     int status;
@@ -203,15 +230,17 @@ int cmd_generate(int argc, char **argv) {
         return status;
     error err = {0};
     session s = {0};
-    buf prompt = {0};
+    buf prompt = {0}, answer_text = {0};
+    json_t *schema = NULL;
+    chat_answer answer = {0};
     tok_ids ids = {0};
     turn *t = NULL;
     turn_event end = {0};
     sink out = {.c = &c};
     out.calls = json_begin(&out.calls_json);
     out.logprobs = json_begin(&out.logprobs_json);
-    if (!read_prompt(&c, &prompt, &err) || (c.prompt_ids && !parse_ids(c.prompt_ids, &ids, &err)) ||
-        !session_open(&s, &c, true, &err))
+    if (!read_answer(&c, &answer, &answer_text, &schema, &err) || !read_prompt(&c, &prompt, &err) ||
+        (c.prompt_ids && !parse_ids(c.prompt_ids, &ids, &err)) || !session_open(&s, &c, true, &err))
         goto done;
     out.t = engine_get_tok(s.e);
     turn_request r = {.max_tokens = config_get_limits(&c, c.performance_mode).max_tokens,
@@ -230,6 +259,7 @@ int cmd_generate(int argc, char **argv) {
     r.stops = stops;
     chat_message messages[2];
     chat_input in = {.messages = messages, .now = time(NULL)};
+    if (answer.kind) in.answer = r.answer = &answer;
     if (c.reasoning_effort) in.reasoning_effort = str_from(c.reasoning_effort);
     if (c.prompt_ids) {
         r.ids = ids.ids;
@@ -279,6 +309,8 @@ done:
     buf_deinit(&out.calls_json);
     buf_deinit(&out.arguments);
     buf_deinit(&out.logprobs_json);
+    buf_deinit(&answer_text);
+    json_decref(schema);
     config_deinit(&c);
     return status;
 }

@@ -45,6 +45,7 @@ typedef struct config {
     const char *chat_template; /* file with a Jinja template instead of the model's own */
     /* the turn */
     const char *prompt, *prompt_file, *prompt_ids, *system;
+    const char *json_schema, *grammar_file, *regex; /* the form of the answer */
     bool raw, ignore_eos;
     int64_t max_tokens;
     double temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;

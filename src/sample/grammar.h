@@ -122,7 +122,8 @@ typedef struct matcher matcher;
 typedef struct matcher_options {
     /* false (generating): blanks between JSON's tokens are bounded (none before ':' and ',', one
      * space after them, or a line end and up to 4 columns per level), and numbers
-     * are written plainly (no exponent; integers without a fraction; digits bounded), so
+     * are written plainly (no exponent; integers without a fraction; digits bounded), names and strings
+     * that are not free escape only what must be, so
      * that a model cannot fill an answer with blanks or digits. Every text is a valid instance.
      * true (recognising): everything JSON allows; a number's bounds are checked where it ends. */
     bool exact;

@@ -353,6 +353,7 @@ static bool key_is_possible(const obj_shape *o, const dfa *d, const frame *f, ob
 typedef struct text_rule { /* what a string is read by */
     const dfa *d;
     bool counts, hashes;
+    bool is_tight; /* only what must be escaped is: a name or a word of a list has one spelling */
     uint32_t min, max;
     const str_shape *shape; /* a value */
     const obj_shape *o;     /* a key: of this object … */
@@ -453,10 +454,10 @@ static bool escape(const text_rule *r, frame *f, uint8_t c) {
         static const char FROM[] = "\"\\/bfnrt", TO[] = "\"\\/\b\f\n\r\t";
         const char *at = c ? strchr(FROM, c) : NULL;
         f->esc = 0;
-        if (at) return feed_char(r, f, (uint8_t)TO[at - FROM]);
+        if (at) return (!r->is_tight || c != '/') && feed_char(r, f, (uint8_t)TO[at - FROM]);
         f->esc = 2;
         f->y = 0;
-        return c == 'u' && any_alive(r, f, 0, 0x10FFFF);
+        return c == 'u' && any_alive(r, f, 0, r->is_tight ? 0x1F : 0x10FFFF);
     }
     if (f->esc == 6 || f->esc == 7) return c == (f->esc++ == 6 ? '\\' : 'u');
     int v = hex_value(c);
@@ -465,6 +466,8 @@ static bool escape(const text_rule *r, frame *f, uint8_t c) {
     uint32_t first = (uint32_t)(f->y >> 16), digits = (uint32_t)(f->y & 0xFFFF) << 4 | (uint32_t)v;
     uint32_t n = f->esc - (second ? 8 : 2) + 1; /* digits read */
     uint32_t lo = digits << (4 * (4 - n)), hi = lo | ((1u << (4 * (4 - n))) - 1);
+    if (r->is_tight && hi > 0x1F) hi = 0x1F;
+    if (lo > hi) return false;
     f->y = (uint64_t)first << 16 | digits;
     f->esc++;
     if (second) {
@@ -502,7 +505,13 @@ static text_step step_text(const text_rule *r, frame *f, uint8_t c) {
     if (c < 0x20) return TEXT_DEAD;
     if (c == '\\') {
         f->esc = 1;
-        return count_char(r, f) && any_alive(r, f, 0, 0x10FFFF) ? TEXT_ON : TEXT_DEAD;
+        if (!count_char(r, f)) return TEXT_DEAD;
+        if (r->is_tight)
+            return any_alive(r, f, 0, 0x1F) || any_alive(r, f, '"', '"') ||
+                           any_alive(r, f, '\\', '\\')
+                       ? TEXT_ON
+                       : TEXT_DEAD;
+        return any_alive(r, f, 0, 0x10FFFF) ? TEXT_ON : TEXT_DEAD;
     }
     if ((c & 0xC0) != 0x80 && !count_char(r, f)) return TEXT_DEAD;
     return feed(r, f, &c, 1) ? TEXT_ON : TEXT_DEAD;
@@ -561,7 +570,12 @@ static void step_key(stepper *s, const frame *f, uint8_t c) {
     const obj_shape *o = &s->g->objs[f->node];
     const dfa *d = s->g->dfas[o->dfa];
     obj_room room = find_room(s, o, object);
-    text_rule rule = {.d = d, .hashes = o->has_others, .o = o, .object = object, .room = room};
+    text_rule rule = {.d = d,
+                      .hashes = o->has_others,
+                      .is_tight = !s->exact,
+                      .o = o,
+                      .object = object,
+                      .room = room};
     frame *key = copy(s, f);
     if (!key) return;
     text_step how = step_text(&rule, key, c);
@@ -1005,6 +1019,7 @@ static void step_string(stepper *s, const frame *from, uint8_t c) {
     text_rule rule = {.d = s->g->dfas[shape->dfa],
                       .counts = shape->counts,
                       .hashes = unique,
+                      .is_tight = !s->exact && shape->dfa != 0,
                       .min = shape->min,
                       .max = shape->max,
                       .shape = shape,

@@ -173,7 +173,7 @@ static void test_real_vocabulary(void **state) {
             w.n_finished < wanted) {
             json_t *one = corpus_json("schemas/maskbench/%s", names[i]->d_name);
             walk_schema(&w, names[i]->d_name, json_object_get(one, "schema"),
-                        wanted * stride / 300 + 1);
+                        wanted * stride / 150 + 1);
             json_decref(one);
         }
         free(names[i]);

@@ -1,0 +1,140 @@
+/* What a grammar costs: compiling schemas, and the mask of allowed tokens at every step of writing their
+ * valid instances with the o200k vocabulary (201,089 ids). Cold: the first time a state is met by its
+ * matcher; all: as a server meets them. Corpus from ORIEL_CORPUS; says so and stops without it.
+ *
+ * Published figures of others, other machines and other mixes of schemas, for orientation only:
+ *   llguidance README (2025): about 50 µs of CPU per token at a vocabulary of 128k, start-up about 1 ms
+ *   XGrammar (arXiv 2411.15100): below 40 µs per token for JSON schema, Llama-3 vocabulary, after
+ *     compiling for some 10–100 ms; MaskBench reports its slowest masks in the range of seconds
+ *   Outlines (MaskBench): compile times of seconds to minutes, look-ups in about 1 ms
+ */
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/buf.h"
+#include "sample/grammar.h"
+
+enum { MAX_SAMPLES = 400000 };
+static double all_us[MAX_SAMPLES], compile_ms[4000];
+static size_t n_all, n_compiles;
+
+/* Of this thread: other load does not count. */
+static int64_t cpu_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static int compare(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void report(const char *name, double *v, size_t n, const char *unit) {
+    double sum = 0;
+    if (!n) return;
+    for (size_t i = 0; i < n; i++) sum += v[i];
+    qsort(v, n, sizeof *v, compare);
+    printf("%-34s n %7zu  mean %8.2f  median %8.2f  p99 %9.2f  max %9.2f %s\n", name, n,
+           sum / (double)n, v[n / 2], v[n * 99 / 100], v[n - 1], unit);
+}
+
+static void write_instance(tok *t, const grammar *g, const grammar_vocab *v, json_t *value) {
+    buf text = {0};
+    json_out j = json_begin(&text);
+    json_put_value(&j, value);
+    tok_ids ids = {0};
+    tok_encode(t, buf_str(&text), (tok_encode_opts){0}, &ids, NULL);
+    matcher *m = matcher_new(g, v, (matcher_options){0}, NULL);
+    for (size_t i = 0; m && i < ids.n && n_all < MAX_SAMPLES; i++) {
+        int64_t begin = cpu_ns();
+        matcher_mask(m);
+        all_us[n_all++] = (double)(cpu_ns() - begin) / 1e3;
+        if (!matcher_accept(m, ids.ids[i])) break;
+    }
+    matcher_free(m);
+    tok_ids_deinit(&ids);
+    buf_deinit(&text);
+}
+
+static void time_compile(json_t *schema, grammar **out) {
+    int64_t begin = cpu_ns();
+    *out = grammar_from_schema(schema, NULL, NULL);
+    if (n_compiles < sizeof compile_ms / sizeof *compile_ms)
+        compile_ms[n_compiles++] = (double)(cpu_ns() - begin) / 1e6;
+}
+
+static json_t *hundred_properties(void) {
+    json_t *properties = json_object(), *required = json_array();
+    static const char *const TYPES[] = {"string", "integer", "boolean", "number"};
+    for (int i = 0; i < 100; i++) {
+        char name[40];
+        snprintf(name, sizeof name, "property_number_%d", i);
+        json_object_set_new(properties, name, json_pack("{s:s}", "type", TYPES[i % 4]));
+        json_array_append_new(required, json_string(name));
+    }
+    return json_pack("{s:s,s:o,s:o,s:b}", "type", "object", "properties", properties, "required",
+                     required, "additionalProperties", 0);
+}
+
+int main(void) {
+    const char *corpus = getenv("ORIEL_CORPUS");
+    grammar *g;
+    json_t *wide = hundred_properties();
+    double best = 1e9;
+    for (int i = 0; i < 20; i++) {
+        n_compiles = 0;
+        time_compile(wide, &g);
+        if (compile_ms[0] < best) best = compile_ms[0];
+        grammar_unref(g);
+    }
+    json_decref(wide);
+    n_compiles = 0;
+    printf("compile, 100 properties            best of 20: %.2f ms\n", best);
+    if (!corpus || !*corpus) {
+        printf("ORIEL_CORPUS is not set: no vocabulary, no masks\n");
+        return 0;
+    }
+    char path[1600];
+    snprintf(path, sizeof path, "%s/tokenizers/o200k/o200k_base.tiktoken", corpus);
+    FILE *f = fopen(path, "rb");
+    buf ranks = {0};
+    if (!f || !buf_read_fd(&ranks, fileno(f))) return 1;
+    fclose(f);
+    error err = {0};
+    tok *t = tok_load_harmony(buf_str(&ranks), &err);
+    if (!t) return 1;
+    int64_t begin = cpu_ns();
+    grammar_vocab *v = grammar_vocab_new(t, &err);
+    printf("vocabulary of %d ids prepared in %.0f ms\n", tok_n_vocab(t),
+           (double)(cpu_ns() - begin) / 1e6);
+    snprintf(path, sizeof path, "%s/schemas/maskbench", corpus);
+    struct dirent **names = NULL;
+    int n = scandir(path, &names, NULL, alphasort), n_schemas = 0;
+    for (int i = 0; i < n; i++) {
+        char one[2000];
+        snprintf(one, sizeof one, "%s/%s", path, names[i]->d_name);
+        json_t *d = json_load_file(one, 0, NULL), *tests = json_object_get(d, "tests");
+        free(names[i]);
+        if (!d) continue;
+        time_compile(json_object_get(d, "schema"), &g);
+        n_schemas += g != NULL;
+        for (size_t k = 0; g && k < json_array_size(tests); k++) {
+            json_t *test = json_array_get(tests, k);
+            if (json_is_true(json_object_get(test, "valid")))
+                write_instance(t, g, v, json_object_get(test, "data"));
+        }
+        grammar_unref(g);
+        json_decref(d);
+    }
+    free(names);
+    printf("%d schemas\n", n_schemas);
+    report("compile, MaskBench sample", compile_ms, n_compiles, "ms");
+    report("mask, valid instances", all_us, n_all, "µs");
+    grammar_vocab_unref(v);
+    tok_unref(t);
+    buf_deinit(&ranks);
+    return 0;
+}

@@ -32,7 +32,7 @@ import harmony as H
 import model as M
 
 SEED = 1
-TOKENS = 18.2e6  # learning rate and stages follow the share of this that is done
+TOKENS = 21e6  # learning rate and stages follow the share of this that is done
 DOCS_PER_GROUP = 512
 ROOM, BATCHES = 2048, 2  # tokens of a batch, whose documents are of one length and so much alike; batches of a step
 MAX_LENGTH = 768

@@ -53,7 +53,10 @@ void *arena_alloc_aligned(arena *a, size_t size, size_t align) {
         if (want > (1u << 20)) want = 1u << 20;
         if (want < size + align) want = size + align;
         arena_chunk *next = malloc(sizeof *next + want);
-        if (!next) goto fail;
+        if (!next) {
+            a->no_memory = true;
+            goto fail;
+        }
         *next = (arena_chunk){.next = c, .cap = want};
         a->head = c = next;
     }

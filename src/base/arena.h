@@ -14,6 +14,7 @@ typedef struct arena {
     arena_chunk *head;
     size_t used, cap; /* bytes handed out; 0 cap = no limit */
     bool failed;
+    bool no_memory; /* it failed because the system gave none, not because of the cap */
 } arena;
 
 void arena_init(arena *a, size_t cap_bytes);

@@ -1010,6 +1010,11 @@ bool jinja_render(const jinja *t, const json_t *context, const jinja_opts *opts,
                       "Memory ran out while rendering the chat template.");
         }
     }
+    /* Otherwise the message says which of the template's limits was reached. */
+    if (r.failed && r.mem.no_memory) {
+        if (err) *err = (error){0};
+        error_set(err, ERR_NO_MEMORY, NULL, "Memory ran out while rendering the chat template.");
+    }
     arena_deinit(&r.mem);
     return !r.failed;
 }

@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/hash.h"
 #include "chat/constrain.h"
@@ -101,6 +102,7 @@ bool chat_can_chat(const chat *c) {
 typedef struct context {
     const chat *c;
     /* What a template that refused the messages may want instead, tried in turn: */
+    bool describes;     /* every parameter has a description, if an empty one (Command R+) */
     bool short_ids;     /* nine letters and digits (Mistral's) */
     bool args_as_text;  /* arguments joined to strings (DeepSeek-R1, Functionary) */
     bool tells_in_user; /* no system message: what is told of tools joins the user's first */
@@ -208,6 +210,21 @@ static json_t *make_message(context *x, const chat_message *m) {
     return v;
 }
 
+static json_t *make_parameters(context *x, const chat_tool *t) {
+    if (t->is_custom)
+        return json_pack("{s:s, s:{s:{s:s}}, s:[s]}", "type", "object", "properties", "input",
+                         "type", "string", "required", "input");
+    if (!t->parameters) return json_pack("{s:s, s:{}}", "type", "object", "properties");
+    if (!x->describes) return json_incref(t->parameters);
+    json_t *copy = json_deep_copy(t->parameters), *property;
+    const char *key;
+    json_object_foreach(json_object_get(copy, "properties"), key,
+                        property) if (json_is_object(property) &&
+                                      !json_object_get(property, "description"))
+        set(x, property, "description", json_string(""));
+    return copy;
+}
+
 static json_t *make_tools(context *x, const chat_input *in) {
     json_t *tools = json_array();
     for (size_t i = 0; i < in->n_tools; i++) {
@@ -216,15 +233,24 @@ static json_t *make_tools(context *x, const chat_input *in) {
         set(x, tool, "type", json_string("function"));
         set_text(x, function, "name", t->name);
         set_text(x, function, "description", t->description);
-        set(x, function, "parameters",
-            t->is_custom    ? json_pack("{s:s, s:{s:{s:s}}, s:[s]}", "type", "object", "properties",
-                                        "input", "type", "string", "required", "input")
-            : t->parameters ? json_incref(t->parameters)
-                            : json_pack("{s:s, s:{}}", "type", "object", "properties"));
+        set(x, function, "parameters", make_parameters(x, t));
         set(x, tool, "function", function);
         append(x, tools, tool);
     }
     return tools;
+}
+
+/* Firefunction's names for the tools and the time. */
+static void set_functions(context *x, json_t *v, const chat_input *in, bool has_tools) {
+    json_t *tools = has_tools ? make_tools(x, in) : json_array();
+    char *text = json_dumps(tools, JSON_INDENT(2)), date[40];
+    set(x, v, "functions", text ? json_string(text) : NULL);
+    free(text);
+    json_decref(tools);
+    time_t now = (time_t)in->now;
+    struct tm tm;
+    if (gmtime_r(&now, &tm) && strftime(date, sizeof date, "%b %d %Y %H:%M:%S GMT", &tm))
+        set(x, v, "datetime", json_string(date));
 }
 
 static str special_text(const tok *t, int32_t id) {
@@ -261,6 +287,7 @@ static json_t *make_context(context *x, const chat_input *in) {
     if (has_tools && x->c->is_plain) tell_tools(x, messages, in);
     set(x, v, "messages", messages);
     if (has_tools && !x->c->is_plain) set(x, v, "tools", make_tools(x, in));
+    if (jinja_mentions(x->c->template, STR("functions"))) set_functions(x, v, in, has_tools);
     set(x, v, "add_generation_prompt", json_true());
     set_text(x, v, "bos_token", special_text(t, tok_bos(t)));
     set_text(x, v, "eos_token", special_text(t, tok_eos(t)));
@@ -277,6 +304,8 @@ static bool try_otherwise(context *x, const chat_input *in, const error *why) {
     bool has_calls = false;
     for (size_t i = 0; i < in->n_messages; i++) has_calls |= in->messages[i].n_calls > 0;
     if (why->code != ERR_TEMPLATE) return false;
+    if (!x->describes && in->n_tools && contains(str_from(why->message), "'description'"))
+        return x->describes = true;
     if (!x->short_ids && contains(str_from(why->message), "length 9")) return x->short_ids = true;
     if (!x->args_as_text && has_calls) return x->args_as_text = true;
     if (!x->tells_in_user && x->c->is_plain && in->n_tools) return x->tells_in_user = true;

@@ -303,7 +303,8 @@ static json_t *make_context(context *x, const chat_input *in) {
 static bool try_otherwise(context *x, const chat_input *in, const error *why) {
     bool has_calls = false;
     for (size_t i = 0; i < in->n_messages; i++) has_calls |= in->messages[i].n_calls > 0;
-    if (why->code != ERR_TEMPLATE) return false;
+    /* A render that ran out of memory must not succeed as a different prompt. */
+    if (why->code != ERR_TEMPLATE || contains(str_from(why->message), "memory")) return false;
     if (!x->describes && in->n_tools && contains(str_from(why->message), "'description'"))
         return x->describes = true;
     if (!x->short_ids && contains(str_from(why->message), "length 9")) return x->short_ids = true;

@@ -42,7 +42,9 @@ void plain_tools_put_message(buf *out, const chat_message *m) {
         json_obj(&j);
         json_kv_str(&j, "name", m->calls[i].name);
         json_key(&j, "arguments");
-        json_t *value = m->calls[i].is_custom ? NULL : json_parse(m->calls[i].arguments, NULL);
+        error err = {0};
+        json_t *value = m->calls[i].is_custom ? NULL : json_parse(m->calls[i].arguments, &err);
+        out->failed |= err.code == ERR_NO_MEMORY; /* else they would be told as text */
         if (m->calls[i].is_custom) {
             json_obj(&j);
             json_kv_str(&j, "input", m->calls[i].arguments);

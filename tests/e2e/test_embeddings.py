@@ -32,8 +32,9 @@ def unit(v):
 
 @test
 def vectors_are_the_references():
+    """With float activations: int8 ones now and then choose another expert than the reference does."""
     ref = forward.Model(HOUSE)
-    with Server() as s:
+    with Server("--f32-activations", "--kv-type", "f32") as s:
         for text in TEXTS:
             ids = s.post("/tokenize", {"content": text, "parse_special": False})["tokens"]
             hidden = ref.hidden(ids)
@@ -41,7 +42,7 @@ def vectors_are_the_references():
                 got = np.frombuffer(embed(s, text, pooling=pooling)[0], np.float32)
                 assert abs(np.linalg.norm(got) - 1) < 1e-5
                 cos = float(got @ want)
-                assert cos > 0.995, (pooling, text[:20], cos)
+                assert cos > 0.99999, (pooling, text[:20], cos)
             assert embed(s, [ids]) == embed(s, text) == embed(s, ids)
 
 

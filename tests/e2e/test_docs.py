@@ -28,13 +28,17 @@ def commands(*names):
 def oriel_commands_run():
     ran = 0
     with tempfile.TemporaryDirectory() as d:
-        open(os.path.join(d, "text.txt"), "w").write("Once upon a time there was a little dog.")
+        files = {"text.txt": "Once upon a time there was a little dog.",
+                 "town.json": '{"type": "object", "properties": {"name": {"type": "string", "maxLength": 12}}, "required": ["name"]}',
+                 "sums.lark": 'start: SUM\nSUM: /[0-9]{1,2}/ "+" /[0-9]{1,2}/'}
+        for file, text in files.items():
+            open(os.path.join(d, file), "w").write(text)
         for name, line in commands(*GUIDES):
             words = shlex.split(line)
             if os.path.basename(words[0]) != "oriel":
                 continue
             words = [HOUSE if w.endswith(".gguf") else w for w in words[1:]]
-            words = [os.path.join(d, w) if w == "text.txt" else w for w in words]
+            words = [os.path.join(d, w) if w in files else w for w in words]
             # The built-in model has 4,096 tokens: a larger window is another model's.
             words = ["2048" if w == "8192" else w for w in words]
             if words[0] == "serve":

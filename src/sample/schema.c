@@ -44,7 +44,8 @@ bool schema_unsupported(schema_ctx *c, const char *path, const char *keyword, co
         return true;
     }
     return builder_fail(c->b, c->o.code ? c->o.code : ERR_UNSUPPORTED_VALUE, at,
-                        "'%s' cannot be enforced: %s.", *at ? at : "schema", why);
+                        "'%s' cannot be enforced: %s%s", *at ? at : "schema", why,
+                        str_ends(str_from(why), STR(".")) ? "" : ".");
 }
 
 static bool too_much(schema_ctx *c, const char *limit, int n) {

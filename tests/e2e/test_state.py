@@ -528,7 +528,7 @@ def kill_and_resume(n_lines, kills, seconds):
 
 @test
 def every_line_once_whatever_is_killed():
-    kill_and_resume(150, 20, 0.3)
+    kill_and_resume(300, 20, 0.3)
 
 
 @test

@@ -17,6 +17,11 @@
 #include "tiny_vocab.h"
 
 enum { MAX_TOKENS = 300, MAX_FREE = 20 };
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { WALKS = 50 };
+#else
+enum { WALKS = 2000 };
+#endif
 
 typedef struct walker {
     tok *t;
@@ -149,7 +154,7 @@ static void test_real_vocabulary(void **state) {
     (void)state;
     if (!corpus_dir()) skip();
     const char *count = getenv("ORIEL_WALKS"), *path = getenv("ORIEL_WALK_OUT");
-    int wanted = count && *count ? (int)strtol(count, NULL, 10) : 2000;
+    int wanted = count && *count ? (int)strtol(count, NULL, 10) : WALKS;
     buf ranks = corpus_read("tokenizers/o200k/o200k_base.tiktoken");
     error err = {0};
     tok *t = tok_load_harmony(buf_str(&ranks), &err);

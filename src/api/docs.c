@@ -55,6 +55,8 @@ static const struct {
     {"GET", "/v1/batches/{batch_id}", NULL, ""},
     {"POST", "/v1/batches/{batch_id}/cancel", NULL, "what is answered already is in the output"},
     {"POST", "/v1/embeddings", &embedding_fields, "pooled hidden states of the loaded model"},
+    {"POST", "/v1/moderations", &moderation_fields,
+     "the loaded model's own judgement, constrained to OpenAI's categories: as good as the model is"},
     {"POST", "/v1/rerank", &rerank_fields, "not OpenAI's: by the cosine of embeddings"},
     {"POST", "/rerank", NULL, "as /v1/rerank"},
     {"POST", "/v1/audio/speech", &speech_fields, "by espeak-ng in the sandbox"},

@@ -45,7 +45,8 @@ typedef struct field_table {
 } field_table;
 extern const field_table chat_completions_fields, completions_fields, response_fields,
     conversation_fields, upload_fields, batch_fields, embedding_fields, rerank_fields,
-    speech_fields, transcription_fields, image_fields, anthropic_fields, tokenize_fields;
+    moderation_fields, speech_fields, transcription_fields, image_fields, anthropic_fields,
+    tokenize_fields;
 
 bool fields_decode(const field_ctx *c, json_t *object, const field *table, size_t n,
                    const char *path, void *out, error *err);

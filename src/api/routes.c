@@ -57,6 +57,7 @@ static const struct {
     {"POST", "/v1/batches/{batch_id}/cancel", route_batch_cancel, false},
     {"GET", "/v1/models", route_models, false},
     {"GET", "/v1/models/{model}", route_model, false},
+    {"POST", "/v1/moderations", route_moderations, false},
     {"POST", "/v1/embeddings", route_embeddings, false},
     {"POST", "/v1/rerank", route_rerank, false},
     {"POST", "/rerank", route_rerank, false},

@@ -39,6 +39,7 @@ route_fn route_chat_completions;                   /* chat_completions.c */
 route_fn route_completions;                        /* completions.c */
 route_fn route_transcriptions, route_translations; /* transcribe.c */
 route_fn route_image_generations, route_image_edits, route_image_variations; /* images.c */
+route_fn route_moderations;                                                  /* moderations.c */
 route_fn route_embeddings, route_rerank;                                     /* embeddings.c */
 route_fn route_tokenize, route_detokenize, route_props;                      /* tokens.c */
 route_fn route_models, route_model;                                          /* models.c */

@@ -27,9 +27,9 @@ static dev_acts acts(int64_t n_rows) {
     return a;
 }
 
-static dev_matrix experts(const dev *d, const float *rows) {
-    void *memory = zeros(dev_matrix_bytes(d, DTYPE_F32, D, D, N_EXPERTS, true));
-    dev_matrix m = dev_matrix_place(d, DTYPE_F32, D, D, N_EXPERTS, true, false, memory);
+static dev_matrix experts(const dev *d, const float *rows, void **memory) {
+    *memory = zeros(dev_matrix_bytes(d, DTYPE_F32, D, D, N_EXPERTS, true));
+    dev_matrix m = dev_matrix_place(d, DTYPE_F32, D, D, N_EXPERTS, true, false, *memory);
     for (int e = 0; e < N_EXPERTS; e++) dev_matrix_put(d, &m, e, 0, D, rows + e * D * D);
     return m;
 }
@@ -46,7 +46,9 @@ static void experts_are_chosen_weighted_and_added_in_rank_order(void **state) {
             one[(e * D + i) * D + i] = 1;
             scaled[(e * D + i) * D + i] = (float)(e + 1);
         }
-    dev_matrix gate = experts(&d, one), up = experts(&d, scaled), down = experts(&d, one);
+    void *memory[3];
+    dev_matrix gate = experts(&d, one, &memory[0]), up = experts(&d, scaled, &memory[1]),
+               down = experts(&d, one, &memory[2]);
     static const float logits[N_ROWS][N_EXPERTS] = {
         {1, 2, 3, 0},                         /* 2, 1 */
         {5, 5, 5, 5},                         /* ties: 0, 1 */
@@ -98,8 +100,9 @@ static void experts_are_chosen_weighted_and_added_in_rank_order(void **state) {
         dev_run_moe(&d, &m, 1, &row, alone);
         assert_memory_equal(alone, x[r], sizeof alone);
     }
-    void *all[] = {d.scratch, one,      scaled, m.chosen,     m.slot,           m.weight,
-                   m.first,   m.active, m.y,    m.in.data[0], m.hidden.data[0], in.data[0]};
+    void *all[] = {d.scratch,        one,        scaled,    m.chosen,  m.slot,
+                   m.weight,         m.first,    m.active,  m.y,       m.in.data[0],
+                   m.hidden.data[0], in.data[0], memory[0], memory[1], memory[2]};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 

@@ -271,6 +271,8 @@ def locking_says_what_to_do():
     want = plan["weight_bytes"] + plan["kv_bytes"] + plan["scratch_bytes"]
     if os.geteuid() != 0 and soft != "unlimited" and int(soft or 0) < want:
         raise Skip("the limit forbids locking here")
+    if SANITIZED:
+        return  # its runtime makes mlock do nothing
     for mode in ("read", "mmap"):
         plan = run_json("plan", path, "--ctx", 256, "--load", mode)
         want = plan["weight_bytes"] + plan["kv_bytes"] + plan["scratch_bytes"] + plan["mapped_bytes"]

@@ -9,6 +9,12 @@
 
 #include "base/heap.h"
 
+#ifdef __SANITIZE_THREAD__
+enum { SEEN = 3 }; /* its runtime calls no hook for aligned_alloc */
+#else
+enum { SEEN = 4 };
+#endif
+
 static void test_count(void **state) {
     (void)state;
     if (!heap_install()) skip(); /* this program's own malloc is in front */
@@ -25,9 +31,9 @@ static void test_count(void **state) {
     p = aligned_alloc(64, 128);
     free(p);
     heap_count(false);
-    assert_int_equal(heap_n_allocs(), before + 4);
+    assert_int_equal(heap_n_allocs(), before + SEEN);
     free(allocate(10));
-    assert_int_equal(heap_n_allocs(), before + 4);
+    assert_int_equal(heap_n_allocs(), before + SEEN);
 }
 
 int main(void) {

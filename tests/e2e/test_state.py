@@ -238,7 +238,7 @@ def a_background_response_outlives_its_client_and_a_restart():
     try:
         with Server("--ctx", 4096, "--data-dir", where) as s:
             r = ask(s, "Say hi", background=True)
-            assert r["status"] in ("queued", "in_progress") and r["background"]
+            assert r["status"] in ("queued", "in_progress", "completed") and r["background"]  # a small model may be done already
             done = wait_for(lambda: (lambda x: x["status"] == "completed" and x)(s.get(f"/v1/responses/{r['id']}")), 30)
             e = events(s, f"/v1/responses/{r['id']}?stream=true")
             assert e[0]["type"] == "response.queued" and e[-1]["response"] == done

@@ -11,12 +11,10 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "api/files.h"
@@ -952,15 +950,7 @@ static int advance(batches *b) {
 static void *work(void *arg) {
     batches *b = arg;
     while (!atomic_load(&b->closing)) {
-        int ms = advance(b);
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_sec += ms / 1000;
-        until.tv_nsec += (long)(ms % 1000) * 1000000;
-        until.tv_sec += until.tv_nsec / 1000000000;
-        until.tv_nsec %= 1000000000;
-        while (sem_timedwait(&b->more, &until) != 0 && errno == EINTR) continue;
-        while (sem_trywait(&b->more) == 0) continue;
+        worker_sleep(&b->more, advance(b));
     }
     return NULL;
 }

@@ -5,7 +5,6 @@
  * Rerank is the cosine of the query's and each document's vector, moved to 0 … 1.
  */
 #include <math.h>
-#include <openssl/evp.h>
 #include <stdlib.h>
 
 #include "api/serve.h"
@@ -242,13 +241,8 @@ static void put_vector(json_out *j, const job *k, size_t i) {
         return;
     }
     buf text = {0};
-    size_t bytes = (size_t)k->d * sizeof *v;
-    char *at = buf_reserve(&text, (bytes + 2) / 3 * 4 + 1);
-    if (at)
-        text.len =
-            (size_t)EVP_EncodeBlock((unsigned char *)at, (const unsigned char *)v, (int)bytes);
-    else
-        j->b->failed = true;
+    api_put_base64(&text, str_make((const char *)v, (size_t)k->d * sizeof *v));
+    j->b->failed |= text.failed;
     json_put_str(j, buf_str(&text));
     buf_deinit(&text);
 }

@@ -4,7 +4,6 @@
  * writes a PNG, JPEG or WebP on standard output. It is told, as $1 … $4: what to do
  * ("generate", "edit" or "vary"), the width and the height (0: as it likes), the prompt;
  * on standard input it finds the image to edit or vary. */
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -146,10 +145,7 @@ static void put_image(job *k, const char *type) {
     buf_append_cstr(&k->done,
                     k->p.response == RESPONSE_URL ? "{\"url\":\"data:" : "{\"b64_json\":\"");
     if (k->p.response == RESPONSE_URL) buf_printf(&k->done, "%s;base64,", type);
-    char *at = buf_reserve(&k->done, (k->fresh.len + 2) / 3 * 4 + 1);
-    if (at)
-        k->done.len += (size_t)EVP_EncodeBlock(
-            (unsigned char *)at, (const unsigned char *)k->fresh.ptr, (int)k->fresh.len);
+    api_put_base64(&k->done, buf_str(&k->fresh));
     buf_append_cstr(&k->done, "\"}");
     buf_clear(&k->fresh);
     k->n_done++;

@@ -5,6 +5,7 @@
 #include "api/store.h"
 #include "api/worker.h"
 
+#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
@@ -273,6 +274,16 @@ void api_render_error(const error *err, buf *out) {
     json_kv_cstr(&j, "code", info->api_code);
     json_end_obj(&j);
     json_end_obj(&j);
+}
+
+void api_put_base64(buf *out, str bytes) {
+    enum { MOST = 1 << 30 };
+    char *at = bytes.len <= MOST ? buf_reserve(out, (bytes.len + 2) / 3 * 4 + 1) : NULL;
+    if (at)
+        out->len += (size_t)EVP_EncodeBlock((unsigned char *)at, (const unsigned char *)bytes.ptr,
+                                            (int)bytes.len);
+    else
+        out->failed = true;
 }
 
 api_id api_make_id(const char *prefix) {

@@ -67,8 +67,8 @@ typedef struct gen_params {
 
 /* Custom decoders on a struct whose first member is gen_params. */
 field_fn gen_decode_stop, gen_decode_logit_bias, gen_decode_stream_options, gen_decode_metadata,
-    gen_decode_unsupported, gen_decode_not_implemented, gen_decode_grammar, gen_decode_performance_mode,
-    gen_decode_seed;
+    gen_decode_unsupported, gen_decode_not_implemented, gen_decode_grammar,
+    gen_decode_performance_mode, gen_decode_seed;
 extern const char *const gen_service_tiers[], *const gen_truncations[];
 
 /* The rows every generating route shares, for a struct whose first member is gen_params. */
@@ -312,6 +312,8 @@ void api_put_logprobs(json_out *j, const api *a, const choice *c, size_t from, s
 void api_put_token_logprobs(json_out *j, const api *a, const choice *c, size_t from, size_t to);
 const char *api_finish_name(turn_finish f);
 /* "data: " + JSON + blank line around what the caller writes in between. */
+/* bytes as base64, padded. At most 1 GiB; fails stickily. */
+void api_put_base64(buf *out, str bytes);
 void sse_begin(buf *out);
 void sse_end(buf *out);
 void sse_error(buf *out, const error *err);

@@ -2,7 +2,6 @@
  * a program of its own (GPL) that runs in the sandbox; its samples are resampled
  * and encoded here as they come. */
 #include <ctype.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -185,10 +184,7 @@ static void free_job(void *ctx) {
 static void put_audio_event(buf *out, str audio) {
     sse_begin(out);
     buf_append_cstr(out, "{\"type\":\"speech.audio.delta\",\"audio\":\"");
-    char *at = buf_reserve(out, (audio.len + 2) / 3 * 4 + 1);
-    if (at)
-        out->len += (size_t)EVP_EncodeBlock((unsigned char *)at, (const unsigned char *)audio.ptr,
-                                            (int)audio.len);
+    api_put_base64(out, audio);
     buf_append_cstr(out, "\"}");
     sse_end(out);
 }

@@ -301,12 +301,10 @@ bool seal_text(const api *a, const char *purpose, str plain, buf *out) {
              EVP_EncryptFinal_ex(c, p + 1 + NONCE + n, &rest) &&
              EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_GET_TAG, TAG, p + 1 + NONCE + plain.len);
     }
-    size_t len = 1 + NONCE + plain.len + TAG;
-    char *to = ok ? buf_reserve(out, len / 3 * 4 + 8) : NULL;
-    if (to) out->len += (size_t)EVP_EncodeBlock((unsigned char *)to, p, (int)len);
+    if (ok) api_put_base64(out, str_make((const char *)p, 1 + NONCE + plain.len + TAG));
     EVP_CIPHER_CTX_free(c);
     buf_deinit(&raw);
-    return to != NULL;
+    return ok && !out->failed;
 }
 
 bool unseal_text(const api *a, const char *purpose, str sealed, buf *plain) {

@@ -33,19 +33,22 @@ worker *worker_open(api *a, error *err) {
     return w;
 }
 
+void worker_sleep(sem_t *more, int ms) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += ms / 1000;
+    until.tv_nsec += (long)(ms % 1000) * 1000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    while (sem_timedwait(more, &until) != 0 && errno == EINTR) continue;
+    while (sem_trywait(more) == 0) continue;
+}
+
 static void *work(void *arg) {
     worker *w = arg;
     runs_resume(w->runs);
     while (!atomic_load(&w->closing)) {
-        int ms = runs_advance(w->runs);
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_sec += ms / 1000;
-        until.tv_nsec += (long)(ms % 1000) * 1000000;
-        until.tv_sec += until.tv_nsec / 1000000000;
-        until.tv_nsec %= 1000000000;
-        while (sem_timedwait(&w->more, &until) != 0 && errno == EINTR) continue;
-        while (sem_trywait(&w->more) == 0) continue; /* one look serves many wakes */
+        worker_sleep(&w->more, runs_advance(w->runs));
     }
     return NULL;
 }

@@ -4,6 +4,8 @@
 #ifndef API_WORKER_H
 #define API_WORKER_H
 
+#include <semaphore.h>
+
 #include "api/serve.h"
 
 typedef struct worker worker;
@@ -16,6 +18,8 @@ void worker_start(worker *w);
 void worker_stop(worker *w);
 /* Frees what is left. NULL is allowed. */
 void worker_close(worker *w);
+/* Sleeps until `more` is posted or ms are over, and takes all posts: one look serves many wakes. */
+void worker_sleep(sem_t *more, int ms);
 /* There is something to do. Any thread, never blocks. ctx is the worker. */
 void worker_wake(void *w);
 runs *worker_runs(worker *w);

@@ -339,6 +339,7 @@ void chat_request_make_turn(void *ctx, size_t i, turn_request *q) {
     q->n_stops = g->n_stops;
     q->ignore_end = g->ignore_eos;
     q->max_kv_size = g->max_kv_size;
+    q->keep_ids = k->p.n_predicted > 0;
 }
 
 /* ── the running request ── */

@@ -21,7 +21,10 @@ struct turn {
     engine_job *job;
     parser *parser; /* NULL without a vocabulary: tokens only */
     stop stops;
-    tok_ids prompt, tokens;
+    tok_ids prompt;
+    tok_ids tokens; /* where keeps_ids; n_tokens counts them always */
+    int64_t n_tokens;
+    bool keeps_ids;
     context_result context;
     sample_result sample; /* of the token event */
     turn_event first;     /* PROMPT_TOKEN or TOKEN, before the events it leads to */
@@ -130,7 +133,8 @@ static bool start(turn *t, const turn_request *r, buf *text, error *err) {
     if (r->chat && !chat_constrain(t->c, r->chat, find_prefix(t->c, buf_str(text)), &t->constraint,
                                    &t->unenforced, err))
         return false;
-    if (!r->chat && r->answer && !(t->constraint = chat_answer_compile(r->answer, err))) return false;
+    if (!r->chat && r->answer && !(t->constraint = chat_answer_compile(r->answer, err)))
+        return false;
     if (!stop_init(&t->stops, r->stops, r->n_stops)) return is_out_of_memory(err);
     engine_request job = {
         .prompt = t->prompt.ids,
@@ -163,6 +167,7 @@ turn *turn_start(chat *c, const turn_request *r, error *err) {
     t->c = c;
     t->stops.hit = -1;
     t->is_debug = c->debug_dir != NULL;
+    t->keeps_ids = r->keep_ids || t->is_debug;
     bool ok = start(t, r, &text, err);
     buf_deinit(&text);
     if (ok) return t;
@@ -207,7 +212,8 @@ static void take(turn *t, const engine_event *e) {
     case ENGINE_TOKEN:
         if (is_stopped(t)) break; /* sampled before the cancel arrived */
         take_first(t, TURN_TOKEN, e);
-        tok_ids_push(&t->tokens, e->token.id);
+        t->n_tokens++;
+        if (t->keeps_ids) tok_ids_push(&t->tokens, e->token.id);
         if (t->parser) parser_push(t->parser, e->token.id);
         break;
     case ENGINE_END:
@@ -319,7 +325,7 @@ static bool give_end(turn *t, turn_event *out) {
         .stop_string = t->stops.hit >= 0 ? t->stops.strings[t->stops.hit].text : (str){0},
         .usage = {.n_prompt = (int64_t)t->prompt.n,
                   .n_cached = t->usage.n_cached,
-                  .n_completion = (int64_t)t->tokens.n,
+                  .n_completion = t->n_tokens,
                   .n_reasoning = t->parser ? parser_n_reasoning(t->parser) : 0,
                   .queue_ns = t->usage.queue_ns,
                   .prefill_ns = t->usage.prefill_ns,

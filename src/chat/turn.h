@@ -58,8 +58,8 @@ typedef struct turn_request {
     str text; /* raw text; BOS as the file asks; special tokens parsed */
     bool has_text;
 
-    const chat_answer *answer; /* raw: what the text has to be; NULL = anything. (A conversation's is in
-                                  chat_input.) */
+    /* raw: what the text has to be; NULL = anything. (A conversation's is in chat_input.) */
+    const chat_answer *answer;
 
     context_rules context; /* how long the prompt may be, and what goes when it is not */
     /* a caller that holds a conversation: prompt and tokens of its last turn, so that this one goes on from
@@ -78,6 +78,8 @@ typedef struct turn_request {
     bool ignore_end;
     int32_t score_prompt; /* as engine_request */
     bool echo_special;    /* raw: show special tokens in the text */
+    /* for turn_token_ids; without it a turn's memory does not grow with its length */
+    bool keep_ids;
     int64_t deadline_ns;
     int64_t max_kv_size;
     void (*wake)(void *ctx);
@@ -133,7 +135,8 @@ turn *turn_start(chat *c, const turn_request *r, error *err);
 const context_result *turn_get_context(const turn *t);
 /* The prompt as sent; valid from turn_start on. */
 const int32_t *turn_prompt_ids(const turn *t, size_t *n);
-/* Generated so far (up to and including the token that ended it). Valid after TURN_END. */
+/* Generated so far (up to and including the token that ended it), where keep_ids asked for them;
+ * none otherwise. Valid after TURN_END. */
 const int32_t *turn_token_ids(const turn *t, size_t *n);
 /* What the schemas of tools that are not strict ask for and cannot be enforced: paths, commas between
  * them. Empty when all is. */

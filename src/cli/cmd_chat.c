@@ -124,6 +124,7 @@ static bool answer(session *s, history *h, uint64_t seed, int64_t *total, error 
                       .max_tokens = config_get_limits(s->c, s->c->performance_mode).max_tokens,
                       .context = session_context(s->c, CONTEXT_DROP),
                       .score_prompt = -1,
+                      .keep_ids = true,
                       .sampling = session_sampling(s->c)};
     r.context.n_before = h->n_forgotten;
     r.live = h->live.ids;

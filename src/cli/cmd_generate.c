@@ -53,7 +53,7 @@ static bool show(void *ctx, const turn_event *e) {
         if (json && s->c->logprobs >= 0) put_logprob(s, e);
         break;
     case TURN_REASONING:
-        buf_append_str(&s->reasoning, e->text);
+        if (json) buf_append_str(&s->reasoning, e->text);
         if (!json && s->c->show_reasoning) {
             if (!s->in_reasoning) term_dim(stdout, true);
             s->in_reasoning = true;
@@ -61,7 +61,7 @@ static bool show(void *ctx, const turn_event *e) {
         }
         break;
     case TURN_CONTENT:
-        buf_append_str(&s->text, e->text);
+        if (json) buf_append_str(&s->text, e->text);
         if (!json) {
             if (s->in_reasoning) {
                 term_dim(stdout, false);
@@ -247,6 +247,7 @@ int cmd_generate(int argc, char **argv) {
                       .context = session_context(&c, CONTEXT_DROP),
                       .score_prompt = -1,
                       .ignore_end = c.ignore_eos,
+                      .keep_ids = c.json,
                       .n_stops = c.n_stop,
                       .sampling = session_sampling(&c)};
     r.sampling.n_top = c.json ? (int32_t)c.logprobs : -1;

@@ -394,7 +394,11 @@ static void a_conversation_goes_on(void **state) {
         error err = {0};
         say(t, CHAT_USER, 5, 20);
         chat_input in = {.messages = t->m, .n_messages = t->n};
-        turn_request r = {.chat = &in, .max_tokens = 12, .score_prompt = -1, .ignore_end = true};
+        turn_request r = {.chat = &in,
+                          .max_tokens = 12,
+                          .score_prompt = -1,
+                          .ignore_end = true,
+                          .keep_ids = true};
         r.sampling = sample_defaults();
         r.sampling.seed = (uint64_t)i;
         /* letters only, so that what it says is text, in pieces no tokenizer would choose */

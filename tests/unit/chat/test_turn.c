@@ -46,7 +46,8 @@ static turn_request raw_request(const char *text, int64_t max_tokens) {
                       .has_text = true,
                       .max_tokens = max_tokens,
                       .score_prompt = -1,
-                      .ignore_end = true};
+                      .ignore_end = true,
+                      .keep_ids = true};
     r.sampling = sample_defaults();
     r.sampling.temperature = 0;
     return r;
@@ -290,6 +291,25 @@ static void test_cancel(void **state) {
     engine_close(e);
 }
 
+/* Nobody asked for the ids: only their count is kept. */
+static void test_keeps_no_ids(void **state) {
+    (void)state;
+    engine *e = open_engine(tiny_vocab_harmony(), 1);
+    chat *c = new_chat(e, "", NULL);
+    turn_request q = raw_request("hello", 40);
+    q.keep_ids = false;
+    turn *t = begin(c, &q);
+    turn_event ev;
+    while (turn_wait(t, &ev, -1) && ev.kind != TURN_END) continue;
+    size_t n;
+    turn_token_ids(t, &n);
+    assert_int_equal(n, 0);
+    assert_int_equal(ev.usage.n_completion, 40);
+    turn_free(t);
+    chat_free(c);
+    engine_close(e);
+}
+
 static void test_refusals(void **state) {
     (void)state;
     engine *e = open_engine(tiny_vocab_harmony(), 1);
@@ -483,10 +503,10 @@ static void test_template(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_raw),      cmocka_unit_test(test_stop_strings),
-        cmocka_unit_test(test_parallel), cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_refusals), cmocka_unit_test(test_harmony_turns),
-        cmocka_unit_test(test_template),
+        cmocka_unit_test(test_raw),           cmocka_unit_test(test_stop_strings),
+        cmocka_unit_test(test_parallel),      cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_keeps_no_ids),  cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_harmony_turns), cmocka_unit_test(test_template),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -202,6 +202,47 @@ def every_mode_loads_the_same_model():
     assert p.returncode == 2 and b"mmap" in p.stderr, p.stderr
 
 
+REFUSING = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+/* A file system without direct reading: it says so at the door ("open") or only when asked to read ("read"). */
+static int fds[1024];
+int open(const char *path, int flags, ...) {
+    int (*next)(const char *, int, ...) = dlsym(RTLD_NEXT, "open");
+    if ((flags & O_DIRECT) && getenv("REFUSE")[0] == 'o') { errno = EINVAL; return -1; }
+    int fd = next(path, flags, 0600);
+    if (fd >= 0 && fd < 1024) fds[fd] = !!(flags & O_DIRECT);
+    return fd;
+}
+ssize_t pread(int fd, void *to, size_t n, off_t at) {
+    ssize_t (*next)(int, void *, size_t, off_t) = dlsym(RTLD_NEXT, "pread");
+    if (fd < 1024 && fds[fd]) { errno = EINVAL; return -1; }
+    return next(fd, to, n, at);
+}
+int open64(const char *path, int flags, ...) __attribute__((alias("open")));
+ssize_t pread64(int fd, void *to, size_t n, off_t at) __attribute__((alias("pread")));
+"""
+
+
+@test
+def direct_falls_back_aloud():
+    if SANITIZED:
+        raise Skip("a sanitizer wants to be the first library")
+    path, lib = model("llama-q8"), os.path.join(TEMP.name, "refusing.so")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-x", "c", "-o", lib, "-", "-ldl"], input=REFUSING.encode(), check=True)
+    ask = ("generate", "-m", path, "--raw", "--prompt", "a cat", "-n", 8, "--temperature", 0, "--ctx", 256, "--json", "--log-level", 1)
+    plain = run(*ask, "--load", "direct")
+    assert b"O_DIRECT" not in plain.stderr, plain.stderr
+    for where in ("open", "read"):
+        p = run(*ask, "--load", "direct", LD_PRELOAD=lib, REFUSE=where)
+        assert p.stderr.count(b"O_DIRECT") == 1, (where, p.stderr)
+        assert json.loads(p.stdout)["token_ids"] == json.loads(plain.stdout)["token_ids"], where
+
+
 def split_model(parts):
     """The same model in one file and in several."""
     arch, kind, change = SHAPES["llama-q8"]

@@ -18,6 +18,8 @@ struct store_tx {
         sqlite3_stmt *stmt;
     } cached[STORE_MAX_STATEMENTS];
     int n_cached;
+    bool is_scoped; /* reader only: to that owner */
+    str owner;
     /* writer only: contents that may have lost their last row */
     char (*doubtful)[STORE_HASH_CHARS + 1];
     size_t n_doubtful, cap_doubtful;
@@ -44,7 +46,7 @@ typedef struct job_queue {
 
 struct store {
     char dir[4000];
-    int lock_fd, files_fd;
+    int lock_fd, files_fd, names_fd;
     bool is_owner;
     unsigned char secret[STORE_SECRET_BYTES];
     store_tx write, read;
@@ -52,6 +54,8 @@ struct store {
     pthread_mutex_t lock; /* queues and jobs */
     pthread_cond_t done;
     bool closing;
+    uint64_t *held; /* under lock: hashes of names */
+    size_t n_held, cap_held;
     job_queue writes, tasks;
     int64_t last_ord;
     _Atomic uint64_t n_temporary;
@@ -74,6 +78,9 @@ bool store_files_open(store *s, error *err);
 void store_sweep_files(store *s); /* at start: temporaries, and contents without a row */
 void store_unlink_content(store *s, const char *hash);
 bool store_load_secret(store *s, error *err);
+
+bool store_names_open(store *s, error *err);
+void store_names_close(store *s);
 
 bool store_threads_start(store *s, error *err);
 void store_threads_stop(store *s);

@@ -21,6 +21,7 @@ static const char *const migrations[] = {
     "CREATE INDEX object_parent ON object (parent) WHERE parent <> '';"
     "CREATE INDEX object_expires ON object (expires) WHERE expires > 0;"
     "CREATE INDEX object_content ON object (content) WHERE content <> '';",
+    "ALTER TABLE object ADD COLUMN owner TEXT NOT NULL DEFAULT '';",
 };
 enum { VERSION = sizeof migrations / sizeof migrations[0] };
 
@@ -142,7 +143,7 @@ store *store_open(const char *dir, error *err) {
         error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the store.");
         return NULL;
     }
-    s->lock_fd = s->files_fd = -1;
+    s->lock_fd = s->files_fd = s->names_fd = -1;
     pthread_mutex_init(&s->lock, NULL);
     pthread_mutex_init(&s->read_lock, NULL);
     pthread_cond_init(&s->done, NULL);
@@ -163,7 +164,7 @@ store *store_open(const char *dir, error *err) {
         log_line(LOG_WARN, "store",
                  "%s is also used by another process, which runs its batches and background work",
                  s->dir);
-    if (!store_load_secret(s, err) || !store_files_open(s, err) ||
+    if (!store_load_secret(s, err) || !store_files_open(s, err) || !store_names_open(s, err) ||
         !store_tx_open(&s->write, s, true, err) || !store_tx_open(&s->read, s, false, err))
         goto fail;
     if (s->is_owner) store_sweep_files(s);
@@ -180,6 +181,7 @@ void store_close(store *s) {
     store_tx_close(&s->write);
     if (s->files_fd >= 0) close(s->files_fd);
     if (s->lock_fd >= 0) close(s->lock_fd);
+    store_names_close(s);
     pthread_cond_destroy(&s->done);
     pthread_mutex_destroy(&s->read_lock);
     pthread_mutex_destroy(&s->lock);

@@ -75,7 +75,12 @@ static str column(sqlite3_stmt *q, int i) {
     return str_make(p, p ? (size_t)sqlite3_column_bytes(q, i) : 0);
 }
 
-#define COLUMNS "kind, id, parent, tag, ord, created, expires, content, data, extra"
+/* For readers that see one owner's rows only: bound to NULL, it lets every row through. */
+static void bind_owner(sqlite3_stmt *q, int at, const store_tx *tx) {
+    if (tx->is_scoped) bind_str(q, at, tx->owner);
+}
+
+#define COLUMNS "kind, id, parent, tag, ord, created, expires, content, data, extra, owner"
 
 static store_row read_row(sqlite3_stmt *q) {
     return (store_row){.kind = column(q, 0),
@@ -87,7 +92,8 @@ static store_row read_row(sqlite3_stmt *q) {
                        .expires = sqlite3_column_int64(q, 6),
                        .content = column(q, 7),
                        .data = column(q, 8),
-                       .extra = column(q, 9)};
+                       .extra = column(q, 9),
+                       .owner = column(q, 10)};
 }
 
 static bool copy(arena *mem, str *s) {
@@ -100,20 +106,22 @@ bool store_get(store_tx *tx, const char *kind, str id, arena *mem, store_row *ou
     sqlite3_stmt *q = store_statement(
         tx,
         "SELECT " COLUMNS
-        ", blob FROM object WHERE id = ?1 AND (?2 = '' OR kind = ?2) AND (expires = 0 OR expires > ?3)",
+        ", blob FROM object WHERE id = ?1 AND (?2 = '' OR kind = ?2) AND"
+        " (expires = 0 OR expires > ?3) AND (?4 IS NULL OR owner = ?4)",
         err);
     if (!q) return false;
     bind_str(q, 1, id);
     bind_str(q, 2, str_from(kind));
     sqlite3_bind_int64(q, 3, time(NULL));
+    bind_owner(q, 4, tx);
     bool ok = false;
     switch (sqlite3_step(q)) {
     case SQLITE_ROW:
         *out = read_row(q);
-        out->blob = column(q, 10);
+        out->blob = column(q, 11);
         ok = (copy(mem, &out->kind) && copy(mem, &out->id) && copy(mem, &out->parent) &&
               copy(mem, &out->tag) && copy(mem, &out->content) && copy(mem, &out->data) &&
-              copy(mem, &out->extra) && copy(mem, &out->blob)) ||
+              copy(mem, &out->extra) && copy(mem, &out->owner) && copy(mem, &out->blob)) ||
              error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for what was stored.");
         break;
     case SQLITE_DONE: error_set(err, ERR_NOT_FOUND, NULL, "There is no such object."); break;
@@ -127,12 +135,13 @@ bool store_has(store_tx *tx, const char *kind, str id) {
     sqlite3_stmt *q = store_statement(
         tx,
         "SELECT 1 FROM object WHERE id = ?1 AND (?2 = '' OR kind = ?2) AND (expires = 0 OR "
-        "expires > ?3)",
+        "expires > ?3) AND (?4 IS NULL OR owner = ?4)",
         NULL);
     if (!q) return false;
     bind_str(q, 1, id);
     bind_str(q, 2, str_from(kind));
     sqlite3_bind_int64(q, 3, time(NULL));
+    bind_owner(q, 4, tx);
     bool has = sqlite3_step(q) == SQLITE_ROW;
     sqlite3_reset(q);
     return has;
@@ -144,11 +153,15 @@ bool store_each(store_tx *tx, const store_query *query, bool (*each)(void *, con
     sqlite3_stmt *q;
     if (query->after.ptr) {
         q = store_statement(
-            tx, "SELECT ord FROM object WHERE id = ?1 AND kind = ?2 AND parent = ?3", err);
+            tx,
+            "SELECT ord FROM object WHERE id = ?1 AND kind = ?2 AND parent = ?3 AND"
+            " (?4 IS NULL OR owner = ?4)",
+            err);
         if (!q) return false;
         bind_str(q, 1, query->after);
         bind_str(q, 2, str_from(query->kind));
         bind_str(q, 3, query->parent);
+        bind_owner(q, 4, tx);
         int rc = sqlite3_step(q);
         if (rc == SQLITE_ROW)
             from = sqlite3_column_int64(q, 0);
@@ -165,12 +178,14 @@ bool store_each(store_tx *tx, const store_query *query, bool (*each)(void *, con
                               "SELECT " COLUMNS
                               " FROM object WHERE kind = ?1 AND parent = ?2 AND ord < ?3 AND "
                               "(?4 IS NULL OR tag = ?4) AND (expires = 0 OR expires > ?5) "
+                              "AND (?6 IS NULL OR owner = ?6) "
                               "ORDER BY ord DESC",
                               err)
             : store_statement(tx,
                               "SELECT " COLUMNS
                               " FROM object WHERE kind = ?1 AND parent = ?2 AND ord > ?3 AND "
                               "(?4 IS NULL OR tag = ?4) AND (expires = 0 OR expires > ?5) "
+                              "AND (?6 IS NULL OR owner = ?6) "
                               "ORDER BY ord",
                               err);
     if (!q) return false;
@@ -179,6 +194,7 @@ bool store_each(store_tx *tx, const store_query *query, bool (*each)(void *, con
     sqlite3_bind_int64(q, 3, from);
     if (query->tag.ptr) bind_str(q, 4, query->tag);
     sqlite3_bind_int64(q, 5, time(NULL));
+    bind_owner(q, 6, tx);
     int rc;
     while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
         store_row row = read_row(q);
@@ -192,12 +208,14 @@ bool store_each(store_tx *tx, const store_query *query, bool (*each)(void *, con
 int64_t store_count(store_tx *tx, const char *kind, str parent, str tag) {
     sqlite3_stmt *q = store_statement(
         tx,
-        "SELECT count(*) FROM object WHERE kind = ?1 AND parent = ?2 AND (?3 IS NULL OR tag = ?3)",
+        "SELECT count(*) FROM object WHERE kind = ?1 AND parent = ?2 AND (?3 IS NULL OR tag = ?3)"
+        " AND (?4 IS NULL OR owner = ?4)",
         NULL);
     if (!q) return 0;
     bind_str(q, 1, str_from(kind));
     bind_str(q, 2, parent);
     if (tag.ptr) bind_str(q, 3, tag);
+    bind_owner(q, 4, tx);
     int64_t n = sqlite3_step(q) == SQLITE_ROW ? sqlite3_column_int64(q, 0) : 0;
     sqlite3_reset(q);
     return n;
@@ -213,8 +231,8 @@ static int64_t next_ord(store *s) {
 bool store_put(store_tx *tx, const store_row *row, error *err) {
     sqlite3_stmt *q = store_statement(
         tx,
-        "INSERT INTO object (kind, id, parent, tag, ord, created, expires, content, data, extra, blob)"
-        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
+        "INSERT INTO object (kind, id, parent, tag, ord, created, expires, content, data, extra, blob,"
+        " owner) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
         " ON CONFLICT (id) DO UPDATE SET parent = ?3, tag = ?4, expires = ?7, content = ?8,"
         " data = ?9, extra = ?10, blob = ?11 WHERE kind = ?1",
         err);
@@ -233,6 +251,7 @@ bool store_put(store_tx *tx, const store_row *row, error *err) {
     bind_str(q, 9, row->data);
     bind_str(q, 10, row->extra);
     sqlite3_bind_blob64(q, 11, row->blob.ptr ? row->blob.ptr : "", row->blob.len, SQLITE_STATIC);
+    bind_str(q, 12, row->owner);
     if (!run(tx, q, "write", err)) return false;
     return sqlite3_changes(tx->db) == 1 ||
            error_set(err, ERR_CONFLICT, NULL, "The id '%.*s' is taken.", STR_ARG(row->id));

@@ -2,11 +2,12 @@
  * the data directory.
  *
  *     store.db (+ -wal, -shm)   rows: one table, because everything the API keeps is a JSON object with
- *                               an id, a time and perhaps a parent
+ *                               an id, an owner, a time and perhaps a parent
  *     files/ab/abcd…            contents, named by their SHA-256: written to a temporary name, fsynced,
  *                               renamed, the folder fsynced, and only then named by a row
  *     secret.key                32 random bytes, 0600: seals what clients keep for us
  *     store.lock                who runs batches and sweeps when two processes share the folder
+ *     names.lock                a byte for each name that is held (store_hold)
  *
  * Promises. When a write was acknowledged it survives kill -9 and power loss (WAL,
  * synchronous=FULL). A write that fails leaves nothing behind: its transaction is rolled back, its
@@ -53,13 +54,16 @@ typedef struct store_row {
     int64_t ord;              /* order within (kind, parent); 0 = when put, after all before it */
     int64_t created, expires; /* Unix seconds; expires 0 = never */
     str content;              /* hash of the contents it names, or "" */
+    str owner;                /* whose it is; "" where nobody is told apart. Stays as first put */
     str data;                 /* JSON, as clients see it */
     str extra;                /* JSON, what else is needed */
     str blob;                 /* bytes */
 } store_row;
 
-/* Reading on the caller's thread: end it soon, and on the same thread. */
+/* Reading on the caller's thread: end it soon, and on the same thread. The server itself sees every row;
+ * with store_begin_read_as all below is as if only that owner's rows were there. */
 store_tx *store_begin_read(store *s);
+store_tx *store_begin_read_as(store *s, str owner);
 void store_end_read(store_tx *tx);
 
 /* False with ERR_NOT_FOUND when there is none (or it has expired). Strings live in mem. kind "" =
@@ -110,6 +114,14 @@ bool store_poll(store_job *j, error *err);
 void store_job_free(store_job *j);
 /* Submits and waits. Not for HTTP threads. */
 bool store_write(store *s, store_fn *fn, void *ctx, error *err);
+
+/* ── Names that are held ──
+ * For work on an object that outlasts one operation. Nobody else holds the same name meanwhile, in
+ * this process or in another that shares the folder; the kernel gives it back when its process dies. */
+
+/* Never waits. False: it is held already (or there is no memory to remember it). */
+bool store_hold(store *s, str name);
+void store_release(store *s, str name);
 
 /* ── Contents ── */
 

@@ -198,10 +198,19 @@ bool store_write(store *s, store_fn *fn, void *ctx, error *err) {
     return !error_is_set(&mine);
 }
 
-store_tx *store_begin_read(store *s) {
+static store_tx *begin_read(store *s, bool is_scoped, str owner) {
     pthread_mutex_lock(&s->read_lock);
+    s->read.is_scoped = is_scoped;
+    s->read.owner = owner;
     sqlite3_exec(s->read.db, "BEGIN", NULL, NULL, NULL);
     return &s->read;
+}
+
+store_tx *store_begin_read(store *s) {
+    return begin_read(s, false, (str){0});
+}
+store_tx *store_begin_read_as(store *s, str owner) {
+    return begin_read(s, true, owner);
 }
 
 void store_end_read(store_tx *tx) {

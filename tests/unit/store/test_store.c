@@ -239,6 +239,119 @@ static void newer_schema_is_refused(void **state) {
     assert_int_equal(err.code, ERR_BAD_FILE);
 }
 
+/* A database as the first schema made it: every row stays, and belongs to nobody in particular. */
+static void older_schema_is_brought_up(void **state) {
+    (void)state;
+    static const char first[] =
+        "CREATE TABLE object ("
+        " id TEXT NOT NULL PRIMARY KEY, kind TEXT NOT NULL, parent TEXT NOT NULL, tag TEXT NOT NULL,"
+        " ord INTEGER NOT NULL, created INTEGER NOT NULL, expires INTEGER NOT NULL,"
+        " content TEXT NOT NULL, data TEXT NOT NULL, extra TEXT NOT NULL, blob BLOB NOT NULL);"
+        "CREATE INDEX object_list ON object (kind, parent, ord);"
+        "CREATE INDEX object_parent ON object (parent) WHERE parent <> '';"
+        "CREATE INDEX object_expires ON object (expires) WHERE expires > 0;"
+        "CREATE INDEX object_content ON object (content) WHERE content <> '';"
+        "INSERT INTO object VALUES ('a1', 'a', '', 'x', 5, 7, 0, '', '{\"n\":1}', '[]', x'0102');"
+        "INSERT INTO object VALUES ('a2', 'a', '', 'y', 6, 7, 0, '', '{}', '', '');"
+        "PRAGMA user_version = 1;";
+    char path[100];
+    snprintf(path, sizeof path, "%s/store.db", dir);
+    sqlite3 *db;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, first, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+    arena mem;
+    arena_init(&mem, 0);
+    store_row row;
+    for (int i = 0; i < 2; i++) { /* the second time there is nothing left to do */
+        store *s = must_open();
+        assert_string_equal(list(s, (store_query){.kind = "a"}).text, "a1 a2 ");
+        assert_true(has(s, "a1", &row, &mem));
+        assert_true(str_is(row.data, "{\"n\":1}") && str_is(row.extra, "[]") && row.created == 7);
+        assert_int_equal(row.blob.len, 2);
+        assert_int_equal(row.owner.len, 0);
+        if (i == 0) must_put(s, (store_row){.kind = STR("b"), .id = STR("b1"), .owner = STR("ada")});
+        assert_true(has(s, "b1", &row, &mem) && str_is(row.owner, "ada"));
+        store_close(s);
+    }
+    arena_deinit(&mem);
+}
+
+static found list_as(store *s, store_query q, str owner) {
+    found f = {.max = -1};
+    error err = {0};
+    store_tx *tx = store_begin_read_as(s, owner);
+    bool ok = store_each(tx, &q, collect, &f, &err);
+    store_end_read(tx);
+    if (!ok) snprintf(f.text, sizeof f.text, "error %d", err.code);
+    return f;
+}
+
+static void owners_see_their_own(void **state) {
+    (void)state;
+    store *s = must_open();
+    arena mem;
+    arena_init(&mem, 0);
+    store_row row;
+    error err = {0};
+    must_put(s, (store_row){.kind = STR("a"), .id = STR("a1"), .owner = STR("ada"), .tag = STR("x")});
+    must_put(s, (store_row){.kind = STR("a"), .id = STR("a2"), .owner = STR("bob"), .tag = STR("x")});
+    must_put(s, (store_row){.kind = STR("a"), .id = STR("a3"), .tag = STR("x")});
+    must_put(s, (store_row){.kind = STR("a"), .id = STR("a4"), .owner = STR("ada")});
+    /* Replacing a row does not take it away from whoever made it. */
+    must_put(s, (store_row){.kind = STR("a"), .id = STR("a4"), .owner = STR("bob"), .data = STR("1")});
+    store_query q = {.kind = "a"}, x = {.kind = "a", .tag = STR("x"), .descending = true};
+    assert_string_equal(list(s, q).text, "a1 a2 a3 a4 ");
+    assert_string_equal(list_as(s, q, STR("ada")).text, "a1 a4 ");
+    assert_string_equal(list_as(s, x, STR("ada")).text, "a1 ");
+    assert_string_equal(list_as(s, q, STR("bob")).text, "a2 ");
+    assert_string_equal(list_as(s, q, (str){0}).text, "a3 ");
+    assert_string_equal(list_as(s, q, STR("eve")).text, "");
+    q.after = STR("a1");
+    assert_string_equal(list_as(s, q, STR("ada")).text, "a4 ");
+    char want[20];
+    snprintf(want, sizeof want, "error %d", ERR_NOT_FOUND);
+    assert_string_equal(list_as(s, q, STR("bob")).text, want);
+    store_tx *tx = store_begin_read_as(s, STR("bob"));
+    assert_false(store_get(tx, "a", STR("a1"), &mem, &row, &err));
+    assert_int_equal(err.code, ERR_NOT_FOUND);
+    assert_false(store_has(tx, "a", STR("a4")));
+    assert_true(store_get(tx, "a", STR("a2"), &mem, &row, NULL));
+    assert_int_equal(store_count(tx, "a", (str){0}, (str){0}), 1);
+    store_end_read(tx);
+    tx = store_begin_read(s); /* and the next reader is not bound to him */
+    assert_int_equal(store_count(tx, "a", (str){0}, (str){0}), 4);
+    assert_true(store_get(tx, "a", STR("a4"), &mem, &row, NULL) && str_is(row.data, "1"));
+    store_end_read(tx);
+    arena_deinit(&mem);
+    store_close(s);
+}
+
+/* Two stores on one folder stand for two processes: each has a file description of its own. */
+static void names_are_held_once(void **state) {
+    (void)state;
+    store *s = must_open(), *other = must_open();
+    assert_true(store_hold(s, STR("conv_1")));
+    assert_false(store_hold(s, STR("conv_1")));
+    assert_false(store_hold(other, STR("conv_1")));
+    assert_true(store_hold(other, STR("conv_2")));
+    assert_false(store_hold(s, STR("conv_2")));
+    store_release(other, STR("conv_1")); /* not its own: nothing happens */
+    assert_false(store_hold(other, STR("conv_1")));
+    char name[20];
+    for (int i = 0; i < 100; i++) {
+        snprintf(name, sizeof name, "n%d", i);
+        assert_true(store_hold(s, str_from(name)));
+    }
+    store_release(s, STR("conv_1"));
+    assert_true(store_hold(other, STR("conv_1")));
+    store_close(other); /* as when its process dies */
+    assert_true(store_hold(s, STR("conv_1")));
+    assert_true(store_hold(s, STR("conv_2")));
+    assert_false(store_hold(s, STR("n99")));
+    store_close(s);
+}
+
 static void damaged_database_is_refused(void **state) {
     (void)state;
     char path[100];
@@ -411,6 +524,9 @@ int main(void) {
         T(modes_are_private),
         T(expired_rows_are_gone),
         T(newer_schema_is_refused),
+        T(older_schema_is_brought_up),
+        T(owners_see_their_own),
+        T(names_are_held_once),
         T(damaged_database_is_refused),
         T(contents_are_shared_and_swept),
         T(a_group_fails_one_by_one),

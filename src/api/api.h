@@ -16,7 +16,7 @@
 typedef struct api api;
 
 typedef struct api_key {
-    str name; /* for logs; never the secret */
+    str name; /* whose key it is: what it stores belongs to that name. "" = nobody in particular */
     str secret;
 } api_key;
 

@@ -45,8 +45,9 @@ typedef struct active_line {
 
 typedef struct job {
     char id[48];
+    char *owner;
     json_t *object; /* as clients see it */
-    int64_t created, expires;
+    int64_t created, expires, output_seconds;
     int fd;
     char *text; /* the input file, mapped */
     size_t len;
@@ -78,6 +79,12 @@ static const char *get_status(const job *b) {
     return json_string_value(json_object_get(b->object, "status"));
 }
 
+static int64_t parse_seconds(str extra) {
+    char digits[24];
+    snprintf(digits, sizeof digits, "%.*s", STR_ARG(extra));
+    return strtoll(digits, NULL, 10);
+}
+
 /* status and the time it began */
 static void set_status(json_t *object, const char *status) {
     char key[40];
@@ -98,13 +105,18 @@ static void set_counts(job *b) {
                   (json_int_t)b->usage[3], "total_tokens", (json_int_t)b->usage[4]));
 }
 
-static bool put_object(store_tx *tx, const char *id, json_t *object, int64_t created,
-                       int64_t expires, error *err) {
+/* extra: seconds its output files live, or 0. */
+static bool put_object(store_tx *tx, const char *id, json_t *object, str owner, int64_t created,
+                       int64_t expires, int64_t output_seconds, error *err) {
     buf data = {0};
+    char seconds[24];
+    snprintf(seconds, sizeof seconds, "%lld", (long long)output_seconds);
     json_out j = json_begin(&data);
     json_put_value(&j, object);
     store_row row = {.kind = STR("batch"),
                      .id = str_from(id),
+                     .owner = owner,
+                     .extra = str_from(seconds),
                      .tag = json_str(json_object_get(object, "status")),
                      .created = created,
                      .expires = expires,
@@ -130,6 +142,11 @@ static bool keep_metadata(const field_ctx *c, json_t *v, const char *path, void 
     return gen_decode_metadata(c, v, path, NULL, err);
 }
 
+static bool decode_expiry(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
+    (void)c;
+    return file_decode_expiry(v, path, &((batch_params *)out)->output_seconds, err);
+}
+
 static const field fields[] = {
     {.name = "input_file_id",
      .kind = FIELD_STR,
@@ -149,14 +166,18 @@ static const field fields[] = {
      .values = windows,
      .doc = "what is not answered by then is in the error file"},
     {.name = "metadata", .kind = FIELD_CUSTOM, .decode = keep_metadata, .doc = "up to 16 pairs"},
-    {.name = "output_expires_after", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
+    {.name = "output_expires_after",
+     .kind = FIELD_CUSTOM,
+     .decode = decode_expiry,
+     .doc = "{anchor, seconds}: the output and error files are gone so long after they were made"},
 };
 const field_table batch_fields = {fields, sizeof fields / sizeof fields[0]};
 
 typedef struct creation {
     api_id id;
+    str owner;
     json_t *object;
-    int64_t created, expires;
+    int64_t created, expires, output_seconds;
 } creation;
 
 static void drop_json(void *v) {
@@ -165,7 +186,8 @@ static void drop_json(void *v) {
 
 static bool save_creation(store_tx *tx, void *ctx, error *err) {
     creation *c = ctx;
-    return put_object(tx, c->id.text, c->object, c->created, c->expires, err);
+    return put_object(tx, c->id.text, c->object, c->owner, c->created, c->expires,
+                      c->output_seconds, err);
 }
 
 static void reply_object(http_req *r, json_t *object) {
@@ -206,6 +228,8 @@ static bool create(api *a, http_req *r, creation *k, error *err) {
                          "The file's purpose is '%.*s'; a batch needs one with purpose 'batch'.",
                          STR_ARG(input.tag));
     k->id = api_make_id("batch_");
+    k->owner = http_user(r);
+    k->output_seconds = p.output_seconds;
     k->created = api_now();
     k->expires = a->o.store_seconds > 0 ? k->created + a->o.store_seconds + WINDOW_SECONDS : 0;
     k->object = json_pack("{s:s, s:s, s:s, s:n, s:n, s:s%, s:s, s:s, s:n, s:n, s:I, s:n, s:I}",
@@ -277,7 +301,8 @@ static bool save_cancelling(store_tx *tx, void *ctx, error *err) {
     bool ok = store_get(tx, "batch", c->id, &mem, &row, err) && (v = json_parse(row.data, err));
     if (ok && (str_is(row.tag, "validating") || str_is(row.tag, "in_progress"))) {
         set_status(v, "cancelling");
-        ok = put_object(tx, row.id.ptr, v, row.created, row.expires, err);
+        ok = put_object(tx, row.id.ptr, v, row.owner, row.created, row.expires,
+                        parse_seconds(row.extra), err);
     } else if (ok && !str_is(row.tag, "cancelling") && !str_is(row.tag, "cancelled"))
         ok = error_set(err, ERR_CONFLICT, "batch_id", "Cannot cancel a batch with status '%.*s'.",
                        STR_ARG(row.tag));
@@ -321,6 +346,7 @@ static void free_job(batches *b) {
     if (k->text) munmap(k->text, k->len);
     if (k->fd >= 0) close(k->fd);
     json_decref(k->object);
+    free(k->owner);
     free(k->starts);
     free(k->state);
     free(k);
@@ -362,7 +388,8 @@ static bool note_done(void *ctx, const store_row *row) {
 
 static bool save_object(store_tx *tx, void *ctx, error *err) {
     job *k = ctx;
-    return put_object(tx, k->id, k->object, k->created, k->expires, err);
+    return put_object(tx, k->id, k->object, str_from(k->owner), k->created, k->expires,
+                      k->output_seconds, err);
 }
 
 static void end_failed(batches *b) {
@@ -487,8 +514,11 @@ static void take_up(batches *b, const char *id) {
     if (ok && (k->object = json_parse(row.data, &err))) {
         k->created = row.created;
         k->expires = row.expires;
-        ok = store_get(tx, "file", json_str(json_object_get(k->object, "input_file_id")), &mem,
-                       &input, &err);
+        k->output_seconds = parse_seconds(row.extra);
+        k->owner = str_dup(row.owner);
+        ok = k->owner || error_set(&err, ERR_NO_MEMORY, NULL, "There is no memory for the batch.");
+        ok = ok && store_get(tx, "file", json_str(json_object_get(k->object, "input_file_id")),
+                             &mem, &input, &err);
     }
     store_end_read(tx);
     ok = ok && open_input(k, s, input.content, &err) && index_lines(k, &err);
@@ -541,6 +571,7 @@ static bool put_lines(store_tx *tx, void *ctx, error *err) {
         char id[STORE_MAX_ID];
         snprintf(id, sizeof id, "batch_req_%s_%zu", k->id + 6, s->lines[i].n + 1);
         store_row row = {.kind = STR("line"),
+                         .owner = str_from(k->owner),
                          .id = str_from(id),
                          .parent = str_from(k->id),
                          .tag = s->lines[i].ok ? STR("ok") : STR("error"),
@@ -561,7 +592,8 @@ static bool put_lines(store_tx *tx, void *ctx, error *err) {
         json_object_set(object, "cancelling_at", json_object_get(now, "cancelling_at"));
         json_decref(now);
     }
-    ok = ok && put_object(tx, k->id, object, k->created, k->expires, err);
+    ok = ok && put_object(tx, k->id, object, str_from(k->owner), k->created, k->expires,
+                          k->output_seconds, err);
     json_decref(object);
     arena_deinit(&mem);
     return ok;
@@ -616,6 +648,14 @@ static void render_line(const job *k, size_t n, int status, const char *request_
     json_decref(line);
 }
 
+static bool is_locked(int status, str body) {
+    json_t *v = status == 400 ? json_parse(body, NULL) : NULL;
+    str code = json_str(json_object_get(json_object_get(v, "error"), "code"));
+    bool yes = str_is(code, "conversation_locked");
+    json_decref(v);
+    return yes;
+}
+
 /* Takes what is answered; false when it could not be stored (it is tried again later). */
 static bool collect(batches *b) {
     job *k = b->job;
@@ -626,7 +666,8 @@ static bool collect(batches *b) {
         int status;
         str body;
         if (!http_local_poll(l->r, &status, &body)) continue;
-        if (status == 429 || status == 503) { /* no room just now */
+        /* no room just now, or another line is answered in the same conversation */
+        if (status == 429 || status == 503 || is_locked(status, body)) {
             k->state[l->n] &= (unsigned char)~LINE_ACTIVE;
             if (l->n < k->next) k->next = l->n;
         } else {
@@ -685,7 +726,7 @@ static void start_line(batches *b, size_t n) {
                       ? NULL
                       : http_local_open(b->a->http, "POST",
                                         json_string_value(json_object_get(k->object, "endpoint")),
-                                        buf_str(&text), wake, b);
+                                        buf_str(&text), str_from(k->owner), wake, b);
     if (r) {
         k->state[n] |= LINE_ACTIVE;
         k->active[k->n_active++] = (active_line){n, r};
@@ -804,7 +845,9 @@ static file_draft begin_file(const job *k, const char *what, char name[80]) {
     return (file_draft){.id = api_make_id("file-"),
                         .filename = str_from(name),
                         .purpose = STR("batch_output"),
-                        .created = api_now()};
+                        .owner = str_from(k->owner),
+                        .created = api_now(),
+                        .expires = k->output_seconds ? api_now() + k->output_seconds : 0};
 }
 
 /* status: "completed", "expired" or "cancelled". The job is gone afterwards; false: to be taken up again. */

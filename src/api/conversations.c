@@ -29,11 +29,19 @@ const field_table conversation_fields = {fields, sizeof fields / sizeof fields[0
 /* ── the object ── */
 
 typedef struct change {
-    str id;
+    api *a;
+    str id, owner;
     int64_t created;
     json_t *metadata, *items; /* items: normal, or NULL */
-    bool is_new;
+    bool is_new, holds;
 } change;
+
+/* Before the answer is sent: whoever has it may go on. */
+static void release(void *ctx) {
+    change *k = ctx;
+    if (k->holds) store_release(k->a->store, k->id);
+    k->holds = false;
+}
 
 static void drop_json(void *v) {
     json_decref(v);
@@ -57,7 +65,7 @@ static void render(const change *k, buf *out) {
 
 /* An item that is kept elsewhere already (a reference, an id the client made up) is copied under an id
  * of its own: rows belong to one conversation. */
-bool conversation_put_items(store_tx *tx, str id, json_t *items, error *err) {
+bool conversation_put_items(store_tx *tx, str owner, str id, json_t *items, error *err) {
     for (size_t i = 0; i < json_array_size(items); i++) {
         json_t *item = json_array_get(items, i);
         if (store_has(tx, "", json_str(json_object_get(item, "id"))))
@@ -66,6 +74,7 @@ bool conversation_put_items(store_tx *tx, str id, json_t *items, error *err) {
         json_out j = json_begin(&data);
         json_put_value(&j, item);
         store_row row = {.kind = STR("item"),
+                         .owner = owner,
                          .id = json_str(json_object_get(item, "id")),
                          .parent = id,
                          .created = api_now(),
@@ -84,11 +93,48 @@ static bool save(store_tx *tx, void *ctx, error *err) {
     if (!k->is_new && !store_has(tx, "conversation", k->id))
         return error_set(err, ERR_NOT_FOUND, "id", "The conversation was deleted meanwhile.");
     render(k, &data);
-    store_row row = {
-        .kind = STR("conversation"), .id = k->id, .created = k->created, .data = buf_str(&data)};
-    bool ok = store_put(tx, &row, err) && conversation_put_items(tx, k->id, k->items, err);
+    store_row row = {.kind = STR("conversation"),
+                     .id = k->id,
+                     .owner = k->owner,
+                     .created = k->created,
+                     .data = buf_str(&data)};
+    bool ok =
+        store_put(tx, &row, err) && conversation_put_items(tx, k->owner, k->id, k->items, err);
     buf_deinit(&data);
     return ok;
+}
+
+bool conversation_hold(api *a, str id, const char *param, error *err) {
+    return store_hold(a->store, id) ||
+           error_set(err, ERR_CONFLICT, param,
+                     "Another process is currently operating on this conversation. Please retry in "
+                     "a few seconds.");
+}
+
+void conversation_reply_error(http_req *r, const error *err) {
+    if (err->code != ERR_CONFLICT) {
+        http_reply_error(r, err);
+        return;
+    }
+    buf body = {0};
+    json_out j = json_begin(&body);
+    json_obj(&j);
+    json_key(&j, "error");
+    json_obj(&j);
+    json_kv_cstr(&j, "message", err->message);
+    json_kv_cstr(&j, "type", "invalid_request_error");
+    json_kv_cstr(&j, "param", err->param);
+    json_kv_cstr(&j, "code", "conversation_locked");
+    json_end_obj(&j);
+    json_end_obj(&j);
+    http_reply(r, 400, "application/json", &body);
+}
+
+/* Its items change: not while an answer is made of them. */
+static bool hold(change *k, http_req *r, error *err) {
+    k->holds = conversation_hold(k->a, k->id, "id", err);
+    if (k->holds) http_own(r, k, release);
+    return k->holds;
 }
 
 static void say(api *a, http_req *r, void *ctx) {
@@ -104,7 +150,11 @@ static bool load(api *a, http_req *r, str id, change *k, error *err) {
     if (!api_get_row(a, r, "conversation", id, "conversation", &row, err) ||
         !(v = api_parse_row(r, row.data, err)))
         return false;
-    *k = (change){.id = row.id, .created = row.created, .metadata = json_object_get(v, "metadata")};
+    *k = (change){.a = a,
+                  .id = row.id,
+                  .owner = row.owner,
+                  .created = row.created,
+                  .metadata = json_object_get(v, "metadata")};
     return true;
 }
 
@@ -112,7 +162,7 @@ static bool load(api *a, http_req *r, str id, change *k, error *err) {
 static bool take_items(api *a, http_req *r, json_t *items, change *k, error *err) {
     if (!items) return true;
     api_id seed = api_make_id("");
-    k->items = items_normalise(a, items, "items", seed.text, true, err);
+    k->items = items_normalise(a, k->owner, items, "items", seed.text, true, err);
     if (k->items) http_own(r, k->items, drop_json);
     return k->items != NULL;
 }
@@ -138,7 +188,12 @@ void route_conversation_create(api *a, http_req *r, str arg) {
         http_reply_error(r, &err);
         return;
     }
-    *k = (change){.id = str_from(id), .created = api_now(), .metadata = p.metadata, .is_new = true};
+    *k = (change){.a = a,
+                  .id = str_from(id),
+                  .owner = http_user(r),
+                  .created = api_now(),
+                  .metadata = p.metadata,
+                  .is_new = true};
     if (take_items(a, r, p.items, k, &err))
         api_write(a, r, save, k, say);
     else
@@ -178,6 +233,7 @@ static void say_items(api *a, http_req *r, void *ctx) {
     (void)a;
     change *k = ctx;
     list_query q = {.limit = MAX_ITEMS_AT_ONCE};
+    release(k);
     list_reply_array(r, &q, k->items);
 }
 
@@ -188,8 +244,8 @@ void route_conversation_items_create(api *a, http_req *r, str arg) {
     if (!k || !load(a, r, arg, k, &err) || !(body = api_parse_body(r, &err)) ||
         !(items = field_need(body, "items", "", &err)) ||
         !field_array(items, "items", MAX_ITEMS_AT_ONCE, &err) ||
-        !take_items(a, r, items, k, &err)) {
-        http_reply_error(r, &err);
+        !take_items(a, r, items, k, &err) || !hold(k, r, &err)) {
+        conversation_reply_error(r, &err);
         return;
     }
     api_write(a, r, save, k, say_items);
@@ -226,12 +282,17 @@ void route_conversation_item_get(api *a, http_req *r, str arg) {
         http_reply_error(r, &err);
 }
 
+typedef struct removal {
+    change of;
+    str id;
+} removal;
+
 static bool delete_item(store_tx *tx, void *ctx, error *err) {
-    return store_delete(tx, "item", *(str *)ctx, NULL, err);
+    return store_delete(tx, "item", ((removal *)ctx)->id, NULL, err);
 }
 
 static void say_conversation(api *a, http_req *r, void *ctx) {
-    (void)ctx;
+    release(&((removal *)ctx)->of);
     /* The first argument again: the conversation is what the answer shows. */
     str path = str_from(http_path(r));
     str rest = str_make(path.ptr + 18, path.len - 18); /* behind /v1/conversations/ */
@@ -242,12 +303,15 @@ static void say_conversation(api *a, http_req *r, void *ctx) {
 void route_conversation_item_delete(api *a, http_req *r, str arg) {
     error err = {0};
     store_row row;
-    str *id = arena_alloc(http_arena(r), sizeof *id);
-    if (!id) error_set(&err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
-    if (!id || !get_item(a, r, arg, &row, &err)) {
+    removal *k = arena_alloc(http_arena(r), sizeof *k);
+    if (!k) error_set(&err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
+    if (!k || !get_item(a, r, arg, &row, &err)) {
         http_reply_error(r, &err);
         return;
     }
-    *id = row.id;
-    api_write(a, r, delete_item, id, say_conversation);
+    *k = (removal){.of = {.a = a, .id = row.parent}, .id = row.id};
+    if (hold(&k->of, r, &err))
+        api_write(a, r, delete_item, k, say_conversation);
+    else
+        conversation_reply_error(r, &err);
 }

@@ -20,15 +20,30 @@ bool file_check_purpose(str purpose, error *err) {
                      (int)(purpose.len > 60 ? 60 : purpose.len), purpose.ptr ? purpose.ptr : "");
 }
 
-bool file_check_expiry(int64_t seconds, int64_t *expires, error *err) {
+bool file_check_expiry(int64_t seconds, const char *path, error *err) {
+    field_path at;
+    path_member(&at, path, "seconds");
     if (seconds < MIN_EXPIRY)
-        return error_set(err, ERR_INT_BELOW_MIN, "expires_after.seconds",
-                         "Invalid 'expires_after.seconds': expected a value >= %d.", MIN_EXPIRY);
+        return error_set(err, ERR_INT_BELOW_MIN, at.text,
+                         "Invalid '%s': expected a value >= %d, but got %lld instead.", at.text,
+                         MIN_EXPIRY, (long long)seconds);
     if (seconds > MAX_EXPIRY)
-        return error_set(err, ERR_INT_ABOVE_MAX, "expires_after.seconds",
-                         "Invalid 'expires_after.seconds': expected a value <= %d.", MAX_EXPIRY);
-    *expires = api_now() + seconds;
+        return error_set(err, ERR_INT_ABOVE_MAX, at.text,
+                         "Invalid '%s': expected a value <= %d, but got %lld instead.", at.text,
+                         MAX_EXPIRY, (long long)seconds);
     return true;
+}
+
+bool file_decode_expiry(json_t *v, const char *path, int64_t *seconds, error *err) {
+    static const char *const anchors[] = {"created_at", NULL};
+    int which;
+    field_path at;
+    json_t *anchor, *s;
+    return field_object(v, path, err) && (anchor = field_need(v, "anchor", path, err)) &&
+           field_enum(anchor, path_member(&at, path, "anchor"), anchors, &which, err) &&
+           (s = field_need(v, "seconds", path, err)) &&
+           field_int(s, path_member(&at, path, "seconds"), INT64_MIN, INT64_MAX, seconds, err) &&
+           file_check_expiry(*seconds, path, err);
 }
 
 void file_render(const file_draft *f, buf *out) {
@@ -54,6 +69,7 @@ bool file_put(store_tx *tx, const file_draft *f, error *err) {
     buf data = {0};
     file_render(f, &data);
     store_row row = {.kind = STR("file"),
+                     .owner = f->owner,
                      .id = str_from(f->id.text),
                      .tag = f->purpose,
                      .created = f->created,
@@ -122,12 +138,14 @@ static bool decode_form(http_req *r, upload *u, error *err) {
         if (end == digits || *end)
             return error_set(err, ERR_INVALID_TYPE, "expires_after.seconds",
                              "Invalid type for 'expires_after.seconds': expected an integer.");
-        if (!file_check_expiry(n, &u->f.expires, err)) return false;
+        if (!file_check_expiry(n, "expires_after", err)) return false;
+        u->f.expires = api_now() + n;
     } else if (str_is(purpose->body, "batch")) {
         u->f.expires = api_now() + MAX_EXPIRY;
     }
     u->body = bytes->body;
     u->f.id = api_make_id("file-");
+    u->f.owner = http_user(r);
     u->f.created = api_now();
     u->f.purpose = purpose->body;
     u->f.filename = bytes->filename[0] ? str_from(bytes->filename) : STR("upload");

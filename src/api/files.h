@@ -7,7 +7,7 @@
 /* A file object on its way into the store. Strings are borrowed until it is put. */
 typedef struct file_draft {
     api_id id;
-    str filename, purpose;
+    str filename, purpose, owner;
     int64_t created, expires; /* 0 = never */
     store_content content;
 } file_draft;
@@ -18,7 +18,9 @@ void file_render(const file_draft *f, buf *out);
 bool file_put(store_tx *tx, const file_draft *f, error *err);
 /* One of OpenAI's purposes a client may use. */
 bool file_check_purpose(str purpose, error *err);
-/* `expires_after` in seconds → when; 0 = absent. */
-bool file_check_expiry(int64_t seconds, int64_t *expires, error *err);
+/* How long a file may be asked to live, in seconds. path: of {anchor, seconds}, for the error. */
+bool file_check_expiry(int64_t seconds, const char *path, error *err);
+/* {"anchor": "created_at", "seconds": …} */
+bool file_decode_expiry(json_t *v, const char *path, int64_t *seconds, error *err);
 
 #endif

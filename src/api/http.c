@@ -46,6 +46,7 @@ struct http_req {
     arena mem;
     char id[40];
     char *method, *path;
+    str user;
     int64_t started_ns;
     buf body;
     bool admitted, too_large, complete, replied, finished;
@@ -113,6 +114,12 @@ const char *http_request_id(const http_req *r) {
 }
 arena *http_arena(http_req *r) {
     return &r->mem;
+}
+void http_set_user(http_req *r, str user) {
+    r->user = user;
+}
+str http_user(const http_req *r) {
+    return r->user;
 }
 int64_t http_started_ns(const http_req *r) {
     return r->started_ns;
@@ -332,9 +339,10 @@ void http_reply_later(http_req *r, http_step_fn *step, void *ctx) {
 /* ── requests from inside ── */
 
 http_req *http_local_open(http_server *s, const char *method, const char *path, str body,
-                          void (*wake)(void *ctx), void *ctx) {
+                          str user, void (*wake)(void *ctx), void *ctx) {
     http_req *r = req_new(s, NULL, NULL, method, path);
     if (!r) return NULL;
+    r->user = user;
     r->local_wake = wake;
     r->local_ctx = ctx;
     r->admitted = r->complete = true;

@@ -74,6 +74,9 @@ str http_body(const http_req *r); /* decompressed */
 const char *http_request_id(const http_req *r);
 arena *http_arena(http_req *r);
 int64_t http_started_ns(const http_req *r);
+/* Whom the app took the client for (in admit); "" until it says. Borrowed: it outlives the request. */
+void http_set_user(http_req *r, str user);
+str http_user(const http_req *r);
 /* The client left, or the server is closing: stop working for it. */
 bool http_is_gone(const http_req *r);
 
@@ -93,11 +96,11 @@ void http_wake(http_req *r);
 
 /* ── A request from inside ──
  * The same handlers without a socket: what a batch line runs. It is not admitted (no key, no Host) and
- * has no headers and no query. Handlers, steps and pulls run on the thread that opens and polls it. */
+ * has no headers and no query; `user` is whom it is run for. Handlers, steps and pulls run on the thread that opens and polls it. */
 
 /* Runs the handler. wake: as http_wake, it comes from any thread and must not block; poll again then.
  * NULL: no memory. */
-http_req *http_local_open(http_server *s, const char *method, const char *path, str body,
+http_req *http_local_open(http_server *s, const char *method, const char *path, str body, str user,
                           void (*wake)(void *ctx), void *ctx);
 /* True once the whole answer is here; *body (the request's, until it is closed) may be an event
  * stream. */

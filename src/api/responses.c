@@ -1,5 +1,5 @@
 /* The routes of /v1/responses. */
-#include "api/responses.h"
+#include "api/responses_impl.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,10 +29,10 @@ void route_response_create(api *a, http_req *r, str arg) {
     (void)arg;
     error err = {0};
     json_t *body = api_parse_body(r, &err);
-    run *k = body ? run_decode(a, body, NULL, &err) : NULL;
+    run *k = body ? run_decode(a, http_user(r), body, NULL, RUN_TO_ANSWER, &err) : NULL;
     if (!k || !run_start(k, &err)) {
         run_free(k);
-        http_reply_error(r, &err);
+        conversation_reply_error(r, &err);
         return;
     }
     run_put_headers(k, r);
@@ -119,7 +119,7 @@ void route_response_get(api *a, http_req *r, str arg) {
     store_row row;
     if (wants_stream && !parse_start(r, &from, &err)) {
         http_reply_error(r, &err);
-    } else if ((live = runs_find(a, arg)) && wants_stream && run_has_log(live)) {
+    } else if ((live = runs_find(a, http_user(r), arg)) && wants_stream && run_has_log(live)) {
         if (run_read(live, r, false, from))
             run_reply_stream(live, r);
         else {
@@ -166,7 +166,7 @@ void route_response_delete(api *a, http_req *r, str arg) {
     error err = {0};
     store_row row = {0};
     deletion *d = arena_alloc(http_arena(r), sizeof *d);
-    run *live = runs_find(a, arg);
+    run *live = runs_find(a, http_user(r), arg);
     char *id = arena_dup(http_arena(r), arg);
     if (live) {
         run_forget(live);
@@ -186,7 +186,7 @@ void route_response_delete(api *a, http_req *r, str arg) {
 void route_response_cancel(api *a, http_req *r, str arg) {
     error err = {0};
     store_row row;
-    run *live = runs_find(a, arg);
+    run *live = runs_find(a, http_user(r), arg);
     if (live && run_is_background(live)) {
         run_cancel(live);
         if (run_read(live, r, false, 0)) {
@@ -219,7 +219,7 @@ void route_response_input_items(api *a, http_req *r, str arg) {
     store_row row;
     list_query q;
     json_t *extra, *input = NULL;
-    run *live = runs_find(a, arg);
+    run *live = runs_find(a, http_user(r), arg);
     if (list_parse(r, 20, MAX_LIST, true, &q, &err)) {
         if (live)
             input = run_own_input(live);
@@ -241,7 +241,7 @@ void route_response_input_tokens(api *a, http_req *r, str arg) {
     /* Whoever only counts need not say which model: there is one. */
     if (body && !field_get(body, "model"))
         json_object_set_new(body, "model", json_string("default"));
-    run *k = body ? run_decode(a, body, NULL, &err) : NULL;
+    run *k = body ? run_decode(a, http_user(r), body, NULL, RUN_TO_COUNT, &err) : NULL;
     tok_ids ids = {0};
     if (k && chat_render(a->chat, chat_request_input(run_chat(k)), &ids, NULL, &err)) {
         buf out = {0};
@@ -350,7 +350,7 @@ void route_response_compact(api *a, http_req *r, str arg) {
         if (!field_get(body, "max_output_tokens"))
             json_object_set_new(body, "max_output_tokens", json_integer(COMPACT_TOKENS));
     }
-    run *k = body ? run_decode(a, body, NULL, &err) : NULL;
+    run *k = body ? run_decode(a, http_user(r), body, NULL, RUN_TO_COUNT, &err) : NULL;
     if (k) {
         http_own(r, k, drop_run);
         run_drop_last_input(k); /* our own question is no part of the conversation */

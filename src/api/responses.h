@@ -17,15 +17,18 @@
 
 typedef struct run run;
 
+/* What a request is decoded for. To be answered, it holds its conversation from here to its end: two
+ * answers at once in one conversation would not know of each other. */
+typedef enum run_purpose { RUN_TO_ANSWER, RUN_TO_COUNT } run_purpose;
 /* Decodes a request body (borrowed) and builds its prompt. id NULL: a new one. */
-run *run_decode(api *a, json_t *body, const char *id, error *err);
+run *run_decode(api *a, str owner, json_t *body, const char *id, run_purpose purpose, error *err);
 /* For one that was not started. Afterwards the worker and run_unref take care of it. */
 void run_free(run *k);
 /* Starts the turn and shows the run to runs_find. The caller's reference stays valid until run_unref. */
 bool run_start(run *k, error *err);
 void run_unref(run *k);
-/* A run that is not over, by its id; run_unref it. NULL: none. */
-run *runs_find(api *a, str id);
+/* An owner's run that is not over, by its id; run_unref it. NULL: none. */
+run *runs_find(api *a, str owner, str id);
 
 const char *run_id(const run *k);
 bool run_is_background(const run *k);

@@ -274,7 +274,7 @@ static bool load_chain(run *k, str id, error *err) {
     store *s = api_get_store(k->a, NULL);
     if (!s) return gone(err, id);
     json_t *links = json_array(); /* newest first: [input, output] */
-    store_tx *tx = store_begin_read(s);
+    store_tx *tx = store_begin_read_as(s, k->owner);
     bool ok = true;
     while (ok && id.len) {
         store_row row;
@@ -316,16 +316,22 @@ static bool add_stored_item(void *ctx, const store_row *row) {
     return true;
 }
 
-static bool load_conversation(run *k, str id, error *err) {
+static bool load_conversation(run *k, run_purpose purpose, str id, error *err) {
     store *s = api_get_store(k->a, err);
     if (!s) return false;
-    store_tx *tx = store_begin_read(s);
+    store_tx *tx = store_begin_read_as(s, k->owner);
     bool ok =
         store_has(tx, "conversation", id) ||
         error_set(err, ERR_NOT_FOUND, "conversation", "Conversation with id '%.*s' not found.",
                   (int)(id.len > 100 ? 100 : id.len), id.ptr);
+    store_end_read(tx);
+    if (ok && purpose == RUN_TO_ANSWER)
+        ok = k->holds = conversation_hold(k->a, id, "conversation", err);
+    if (!ok) return false;
+    /* Read only now: while it is held nobody adds to it. */
     store_query q = {.kind = "item", .parent = id};
-    ok = ok && store_each(tx, &q, add_stored_item, k->all_input, err);
+    tx = store_begin_read_as(s, k->owner);
+    ok = store_each(tx, &q, add_stored_item, k->all_input, err);
     store_end_read(tx);
     return ok;
 }
@@ -540,7 +546,7 @@ static void make_echo(run *k, const response_params *p, json_t *body) {
 
 /* ── all of it ── */
 
-static bool decode(run *k, json_t *body, error *err) {
+static bool decode(run *k, run_purpose purpose, json_t *body, error *err) {
     api *a = k->a;
     response_params p = {
         .store = true, .parallel_tool_calls = true, .max_output_tokens = -1, .max_tool_calls = -1};
@@ -573,12 +579,13 @@ static bool decode(run *k, json_t *body, error *err) {
         char *copy = arena_dup(&k->mem, p.conversation);
         if (copy) k->conversation = str_make(copy, p.conversation.len);
     }
-    k->input = p.input ? items_normalise(a, p.input, "input", k->seed, false, err) : json_array();
+    k->input = p.input ? items_normalise(a, k->owner, p.input, "input", k->seed, false, err)
+                       : json_array();
     if (!k->input) return false;
     if (p.has_instructions && !item_messages_instruct(&k->messages, p.instructions, err))
         return false;
     if (p.has_previous && !load_chain(k, p.previous, err)) return false;
-    if (p.conversation.len && !load_conversation(k, p.conversation, err)) return false;
+    if (p.conversation.len && !load_conversation(k, purpose, p.conversation, err)) return false;
     if (!item_messages_add(a, &k->messages, k->all_input,
                            p.has_previous ? "previous_response_id" : "conversation", err) ||
         !item_messages_add(a, &k->messages, k->input, "input", err))
@@ -596,7 +603,7 @@ static bool decode(run *k, json_t *body, error *err) {
     return true;
 }
 
-run *run_decode(api *a, json_t *body, const char *id, error *err) {
+run *run_decode(api *a, str owner, json_t *body, const char *id, run_purpose purpose, error *err) {
     run *k = calloc(1, sizeof *k);
     if (!k) {
         error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
@@ -610,13 +617,15 @@ run *run_decode(api *a, json_t *body, const char *id, error *err) {
     k->expires = api_get_expiry(a);
     k->status = RUN_IN_PROGRESS;
     arena_init(&k->mem, 1u << 30);
+    char *copy = arena_dup(&k->mem, owner);
+    if (copy) k->owner = str_make(copy, owner.len);
     pthread_mutex_init(&k->lock, NULL);
     k->all_input = json_array();
     k->ancestors = json_array();
     k->custom_names = json_array();
     /* Its own copy of the top: what it repeats later must not be the HTTP request's. */
     k->request = json_is_object(body) ? json_copy(body) : json_incref(body);
-    if (!k->all_input || !k->ancestors || !k->custom_names || !k->request ||
+    if (!copy || !k->all_input || !k->ancestors || !k->custom_names || !k->request ||
         !item_messages_init(&k->messages)) {
         error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
         run_free(k);
@@ -627,7 +636,7 @@ run *run_decode(api *a, json_t *body, const char *id, error *err) {
         os_random(&seed, sizeof seed);
         json_object_set_new(k->request, "seed", json_integer(seed & INT64_MAX));
     }
-    if (decode(k, k->request, err)) return k;
+    if (decode(k, purpose, k->request, err)) return k;
     run_free(k);
     return NULL;
 }

@@ -48,7 +48,8 @@ struct run {
     json_t *chat_body;
     json_t *ancestors; /* ids of the responses it builds on */
     json_t *custom_names;
-    str conversation;
+    str owner, conversation;
+    bool holds; /* the conversation's name */
     item_messages messages;
     size_t *tool_index; /* where tool i of the chat request stood in the client's list */
     chat_request *chat;
@@ -81,10 +82,17 @@ void run_event_end(run *k); /* closes what is open, then completed, incomplete o
 void run_event_drop_last(run *k);
 void run_take_event(run *k, const turn_event *e);
 
+/* Others may answer in its conversation now. */
+void run_release(run *k);
+
 /* The client's names for the chat request's parameters. */
 void run_fix_param(const run *k, error *err);
 
 /* conversations.c */
-bool conversation_put_items(store_tx *tx, str id, json_t *items, error *err);
+bool conversation_put_items(store_tx *tx, str owner, str id, json_t *items, error *err);
+/* ERR_CONFLICT when somebody works on it. */
+bool conversation_hold(api *a, str id, const char *param, error *err);
+/* Replies with an error; that one as OpenAI has it: a 400 with the code conversation_locked. */
+void conversation_reply_error(http_req *r, const error *err);
 
 #endif

@@ -57,22 +57,22 @@ api_id item_id(const char *type, const char *seed, char which, size_t index) {
 /* ── references ── */
 
 /* An item by its id: of a conversation, or of the response its id names. New reference. */
-static json_t *find_item(api *a, str id) {
+static json_t *find_item(api *a, str owner, str id) {
     store *s = api_get_store(a, NULL);
     if (!s) return NULL;
     arena mem;
     arena_init(&mem, 64 << 20);
     store_row row;
     json_t *found = NULL;
-    store_tx *tx = store_begin_read(s);
+    store_tx *tx = store_begin_read_as(s, owner);
     if (store_get(tx, "item", id, &mem, &row, NULL)) {
         found = json_parse(row.data, NULL);
     } else {
         ptrdiff_t at = str_find(id, STR("_"), 0);
-        char owner[40];
+        char response[40];
         if (at >= 0 && id.len - (size_t)at > 25) {
-            snprintf(owner, sizeof owner, "resp_%.24s", id.ptr + at + 1);
-            if (store_get(tx, "response", str_from(owner), &mem, &row, NULL)) {
+            snprintf(response, sizeof response, "resp_%.24s", id.ptr + at + 1);
+            if (store_get(tx, "response", str_from(response), &mem, &row, NULL)) {
                 json_t *data = json_parse(row.data, NULL), *extra = json_parse(row.extra, NULL);
                 json_t *lists[] = {json_object_get(data, "output"),
                                    json_object_get(extra, "input")};
@@ -225,8 +225,8 @@ static bool complete_item(json_t *item, str type, const char *path, error *err) 
     return true;
 }
 
-static json_t *normal_item(api *a, json_t *v, const char *path, const char *seed, size_t index,
-                           bool fresh_ids, error *err) {
+static json_t *normal_item(api *a, str owner, json_t *v, const char *path, const char *seed,
+                           size_t index, bool fresh_ids, error *err) {
     if (!field_object(v, path, err)) return NULL;
     field_path at;
     str type, id;
@@ -239,7 +239,7 @@ static json_t *normal_item(api *a, json_t *v, const char *path, const char *seed
     if (str_is(type, "item_reference")) {
         if (!need_str(v, "id", path, err)) return NULL;
         id = json_str(json_object_get(v, "id"));
-        json_t *found = find_item(a, id);
+        json_t *found = find_item(a, owner, id);
         if (!found)
             error_set(err, ERR_NOT_FOUND, path_member(&at, path, "id"),
                       "Item with id '%.*s' not found.", (int)(id.len > 100 ? 100 : id.len), id.ptr);
@@ -265,8 +265,8 @@ static json_t *normal_item(api *a, json_t *v, const char *path, const char *seed
     return NULL;
 }
 
-json_t *items_normalise(api *a, json_t *input, const char *path, const char *seed, bool fresh_ids,
-                        error *err) {
+json_t *items_normalise(api *a, str owner, json_t *input, const char *path, const char *seed,
+                        bool fresh_ids, error *err) {
     json_t *out = json_array();
     if (!out) {
         no_memory(err);
@@ -291,8 +291,8 @@ json_t *items_normalise(api *a, json_t *input, const char *path, const char *see
     } else if (field_array(input, path, ITEMS_MAX, err)) {
         for (size_t i = 0; i < json_array_size(input); i++) {
             field_path at;
-            json_t *item = normal_item(a, json_array_get(input, i), path_index(&at, path, i), seed,
-                                       i, fresh_ids, err);
+            json_t *item = normal_item(a, owner, json_array_get(input, i), path_index(&at, path, i),
+                                       seed, i, fresh_ids, err);
             if (!item) break;
             json_array_append_new(out, item);
         }

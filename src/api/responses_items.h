@@ -8,11 +8,11 @@
 enum { ITEMS_MAX = 16384 };
 
 /* `input` (a string, or an array of items) as a new array of whole items: every one has an id, a type
- * and its content as parts; references are replaced by what they name. Ids that clients gave stay
+ * and its content as parts; references are replaced by what they name, if that is the owner's. Ids that clients gave stay
  * unless fresh_ids; others are made of `seed` (24 letters, see item_id). NULL with the first thing wrong,
  * named by its path. */
-json_t *items_normalise(api *a, json_t *input, const char *path, const char *seed, bool fresh_ids,
-                        error *err);
+json_t *items_normalise(api *a, str owner, json_t *input, const char *path, const char *seed,
+                        bool fresh_ids, error *err);
 /* "msg_" + seed + which + index: an output item's id tells which response it belongs to. */
 api_id item_id(const char *type, const char *seed, char which, size_t index);
 

@@ -29,9 +29,15 @@ static void free_items(run *k) {
     free(k->items);
 }
 
+void run_release(run *k) {
+    if (k->holds) store_release(k->a->store, k->conversation);
+    k->holds = false;
+}
+
 void run_free(run *k) {
     if (!k) return;
     store_job_free(k->job);
+    run_release(k);
     choices_free(k->set);
     free_items(k);
     item_messages_deinit(&k->messages);
@@ -58,14 +64,18 @@ void run_unref(run *k) {
     if (last) run_free(k);
 }
 
-run *runs_find(api *a, str id) {
-    runs *s = worker_runs(a->worker);
+static run *find_run(runs *s, const str *owner, str id) {
     pthread_mutex_lock(&s->lock);
     run *k = s->head;
     while (k && !(str_is(id, k->id.text) && k->is_public)) k = k->next;
+    if (k && owner && !str_eq(k->owner, *owner)) k = NULL;
     if (k) k->refs++;
     pthread_mutex_unlock(&s->lock);
     return k;
+}
+
+run *runs_find(api *a, str owner, str id) {
+    return find_run(worker_runs(a->worker), &owner, id);
 }
 
 static void wake_run(void *ctx) {
@@ -232,6 +242,7 @@ static bool put_row(store_tx *tx, run *k, str data, str blob, bool with_request,
     }
     json_end_obj(&j);
     store_row row = {.kind = STR("response"),
+                     .owner = k->owner,
                      .id = str_from(k->id.text),
                      .tag = str_from(status_name(k)),
                      .created = k->created,
@@ -261,13 +272,19 @@ bool run_save_queued(store_tx *tx, void *ctx, error *err) {
     return ok;
 }
 
+/* Whether its conversation gets a turn out of it: one that failed or was cancelled leaves none, as if it
+ * had not been asked. Kept or not, the response's items are the conversation's. */
+static bool has_turn(const run *k) {
+    return k->conversation.len && (k->status == RUN_COMPLETED || k->status == RUN_INCOMPLETE);
+}
+
 /* While phase is RUN_SAVES nothing of the run changes, so no lock is needed here. */
 static bool save(store_tx *tx, void *ctx, error *err) {
     run *k = ctx;
     buf blob = {0};
     /* One that was deleted while it ran stays deleted. */
     if (atomic_load(&k->forgotten)) return true;
-    if (k->keep_log && k->log.len) {
+    if (k->store && k->keep_log && k->log.len) {
         size_t bound = ZSTD_compressBound(k->log.len);
         char *to = buf_reserve(&blob, bound);
         size_t n = to ? ZSTD_compress(to, bound, k->log.ptr, k->log.len, 3) : 0;
@@ -277,15 +294,16 @@ static bool save(store_tx *tx, void *ctx, error *err) {
         }
         blob.len = n;
     }
-    bool ok = put_row(tx, k, buf_str(&k->final), buf_str(&blob), false, err);
+    bool ok = !k->store || put_row(tx, k, buf_str(&k->final), buf_str(&blob), false, err);
     buf_deinit(&blob);
     /* What it builds on lives as long as it does. */
     for (size_t i = 0; ok && i < json_array_size(k->ancestors); i++)
         ok = store_set_expiry(tx, json_str(json_array_get(k->ancestors, i)), k->expires, err);
-    if (ok && k->conversation.len && store_has(tx, "conversation", k->conversation)) {
+    if (ok && has_turn(k) && store_has(tx, "conversation", k->conversation)) {
         json_t *data = json_parse(buf_str(&k->final), err);
-        ok = data && conversation_put_items(tx, k->conversation, k->input, err) &&
-             conversation_put_items(tx, k->conversation, json_object_get(data, "output"), err);
+        ok = data && conversation_put_items(tx, k->owner, k->conversation, k->input, err) &&
+             conversation_put_items(tx, k->owner, k->conversation, json_object_get(data, "output"),
+                                    err);
         json_decref(data);
     }
     return ok;
@@ -294,6 +312,7 @@ static bool save(store_tx *tx, void *ctx, error *err) {
 static void be_over(run *k) {
     k->phase = RUN_OVER;
     k->n_shown = k->n_events;
+    run_release(k);
     if (!k->final.failed && !k->log.failed) return;
     error_set(&k->err, ERR_NO_MEMORY, NULL, "There is no memory for the response.");
 }
@@ -302,7 +321,7 @@ static void begin_saving(run *k) {
     k->n_shown = k->n_events;
     run_event_end(k); /* the terminal event: not shown yet */
     run_put_response(k, &k->final, k->status);
-    if (!k->store || k->final.failed || k->log.failed) {
+    if (!(k->store || has_turn(k)) || k->final.failed || k->log.failed) {
         be_over(k);
         return;
     }
@@ -427,14 +446,14 @@ static bool resume_one(runs *s, const char *id) {
     store_end_read(tx);
     if (found) {
         json_t *extra = json_parse(row.extra, &err), *request = json_object_get(extra, "request");
-        run *k = request ? run_decode(s->a, request, id, &err) : NULL;
+        run *k = request ? run_decode(s->a, row.owner, request, id, RUN_TO_ANSWER, &err) : NULL;
         if (!request) error_set(&err, ERR_INTERNAL, NULL, "Its request was not kept.");
         if (k) k->created = row.created;
         if (k && run_start(k, &err)) {
             run_unref(k);
         } else {
             run_free(k);
-            if (err.code == ERR_RATE_LIMIT)
+            if (err.code == ERR_RATE_LIMIT || err.code == ERR_CONFLICT)
                 go_on = false;
             else
                 fail_row(s, &row, &err);
@@ -457,11 +476,11 @@ void runs_resume(runs *s) {
         store_each(tx, &q, note_unfinished, u, NULL);
         store_end_read(tx);
         for (size_t i = 0; i < u->n && !s->resume; i++) {
-            run *live = runs_find(s->a, str_from(u->ids[i]));
+            run *live = find_run(s, NULL, str_from(u->ids[i]));
             if (live)
                 run_unref(live);
             else if (!resume_one(s, u->ids[i]))
-                s->resume = true; /* the queue is full */
+                s->resume = true; /* the queue is full, or its conversation is held */
         }
         if (u->n == sizeof u->ids / sizeof u->ids[0]) s->resume = true;
         free(u);

@@ -83,7 +83,10 @@ static bool check_key(const api *a, http_req *r, error *err) {
             "You didn't provide an API key. Send it as 'Authorization: Bearer YOUR_KEY'.");
     bool known = false;
     for (size_t i = 0; i < a->o.n_keys; i++)
-        known |= secret_equals(a->o.keys[i].secret, str_trim(str_from(given)));
+        if (secret_equals(a->o.keys[i].secret, str_trim(str_from(given)))) {
+            known = true;
+            http_set_user(r, a->o.keys[i].name);
+        }
     if (!known) return error_set(err, ERR_INVALID_API_KEY, NULL, "Incorrect API key provided.");
     return true;
 }

@@ -76,7 +76,7 @@ bool api_get_row(api *a, http_req *r, const char *kind, str id, const char *what
     store *s = api_get_store(a, err);
     if (!s) return false;
     error mine = {0};
-    store_tx *tx = store_begin_read(s);
+    store_tx *tx = store_begin_read_as(s, http_user(r));
     bool ok = store_get(tx, kind, id, http_arena(r), out, &mine);
     store_end_read(tx);
     if (ok) return true;
@@ -236,7 +236,7 @@ void list_reply_rows(api *a, http_req *r, const list_query *q, const list_rows *
     if (s) {
         list_begin(&l, &body, q->limit);
         store_query sq = {rows->kind, rows->parent, rows->tag, q->after, q->descending};
-        store_tx *tx = store_begin_read(s);
+        store_tx *tx = store_begin_read_as(s, http_user(r));
         store_each(tx, &sq, list_row, &l, &err);
         store_end_read(tx);
         list_end(&l);

@@ -29,7 +29,9 @@ typedef void api_then(api *a, http_req *r, void *ctx);
 void api_write(api *a, http_req *r, store_fn *fn, void *ctx, api_then *then);
 void api_task(api *a, http_req *r, store_task_fn *fn, void *ctx, api_then *then);
 
-/* The row into the request's arena; a 404 that says "No <what> found with id '…'." */
+/* Objects belong to whoever made them (http_user): to anybody else they are not there.
+ *
+ * The row into the request's arena; a 404 that says "No <what> found with id '…'." */
 bool api_get_row(api *a, http_req *r, const char *kind, str id, const char *what, store_row *out,
                  error *err);
 /* Its data, parsed; owned by the request. */

@@ -31,7 +31,7 @@ chat_keeper *chat_keeper_new(api *a, http_req *r, json_t *body) {
     return k;
 }
 
-static bool put_chat(store_tx *tx, json_t *object, json_t *messages, int64_t created,
+static bool put_chat(store_tx *tx, str owner, json_t *object, json_t *messages, int64_t created,
                      int64_t expires, error *err) {
     buf data = {0}, extra = {0};
     json_out j = json_begin(&data);
@@ -39,6 +39,7 @@ static bool put_chat(store_tx *tx, json_t *object, json_t *messages, int64_t cre
     j = json_begin(&extra);
     json_put_value(&j, messages);
     store_row row = {.kind = STR("chat"),
+                     .owner = owner,
                      .id = json_str(json_object_get(object, "id")),
                      .tag = json_str(json_object_get(object, "model")),
                      .created = created,
@@ -55,7 +56,7 @@ static bool put_chat(store_tx *tx, json_t *object, json_t *messages, int64_t cre
 
 static bool save(store_tx *tx, void *ctx, error *err) {
     chat_keeper *k = ctx;
-    return put_chat(tx, k->object, k->messages, k->created, k->expires, err);
+    return put_chat(tx, http_user(k->r), k->object, k->messages, k->created, k->expires, err);
 }
 
 static void wake(void *r) {
@@ -211,7 +212,10 @@ void route_chat_update(api *a, http_req *r, str arg) {
         return;
     }
     json_object_set(object, "metadata", metadata);
-    *k = (chat_keeper){
-        .object = object, .messages = messages, .created = row.created, .expires = row.expires};
+    *k = (chat_keeper){.r = r,
+                       .object = object,
+                       .messages = messages,
+                       .created = row.created,
+                       .expires = row.expires};
     api_write(a, r, save, k, say);
 }

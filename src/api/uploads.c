@@ -18,18 +18,7 @@ typedef struct upload_params {
 static bool decode_expires_after(const field_ctx *c, json_t *v, const char *path, void *out,
                                  error *err) {
     (void)c;
-    upload_params *p = out;
-    static const char *const anchors[] = {"created_at", NULL};
-    int which;
-    int64_t when;
-    field_path at;
-    json_t *anchor, *seconds;
-    return field_object(v, path, err) && (anchor = field_need(v, "anchor", path, err)) &&
-           field_enum(anchor, path_member(&at, path, "anchor"), anchors, &which, err) &&
-           (seconds = field_need(v, "seconds", path, err)) &&
-           field_int(seconds, path_member(&at, path, "seconds"), INT64_MIN, INT64_MAX,
-                     &p->expires_after, err) &&
-           file_check_expiry(p->expires_after, &when, err);
+    return file_decode_expiry(v, path, &((upload_params *)out)->expires_after, err);
 }
 
 static const field create_fields[] = {
@@ -66,7 +55,7 @@ const field_table upload_fields = {create_fields, sizeof create_fields / sizeof 
 /* ── the object ── */
 
 typedef struct upload {
-    str id, filename, purpose, status, file; /* file: JSON, or empty */
+    str owner, id, filename, purpose, status, file; /* file: JSON, or empty */
     int64_t bytes, created, expires, file_expires_after;
 } upload;
 
@@ -109,6 +98,7 @@ static bool put_upload(store_tx *tx, const upload *u, error *err) {
     char seconds[24];
     snprintf(seconds, sizeof seconds, "%lld", (long long)u->file_expires_after);
     store_row row = {.kind = STR("upload"),
+                     .owner = u->owner,
                      .id = u->id,
                      .tag = u->status,
                      .created = u->created,
@@ -128,6 +118,7 @@ static bool get_pending(api *a, http_req *r, str id, upload *u, error *err) {
         !(v = api_parse_row(r, row.data, err)))
         return false;
     *u = read_upload(v, row.extra);
+    u->owner = row.owner;
     if (str_is(u->status, "pending") && u->expires <= api_now()) u->status = STR("expired");
     return str_is(u->status, "pending") ||
            error_set(err, ERR_INVALID_VALUE, "upload_id", "This upload is %.*s already.",
@@ -162,7 +153,8 @@ void route_upload_create(api *a, http_req *r, str arg) {
         http_reply_error(r, &err);
         return;
     }
-    *u = (upload){.id = str_from(id),
+    *u = (upload){.owner = http_user(r),
+                  .id = str_from(id),
                   .filename = p.filename,
                   .purpose = p.purpose,
                   .status = STR("pending"),
@@ -221,6 +213,7 @@ static bool put_part(store_tx *tx, void *ctx, error *err) {
     char bytes[24];
     snprintf(bytes, sizeof bytes, "%lld", (long long)p->content.bytes);
     store_row row = {.kind = STR("part"),
+                     .owner = p->u.owner,
                      .id = str_from(p->id.text),
                      .parent = p->u.id,
                      .created = p->created,
@@ -387,6 +380,7 @@ void route_upload_complete(api *a, http_req *r, str arg) {
         return;
     }
     k->f = (file_draft){.id = api_make_id("file-"),
+                        .owner = k->u.owner,
                         .filename = k->u.filename,
                         .purpose = k->u.purpose,
                         .created = api_now()};

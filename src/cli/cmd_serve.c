@@ -7,27 +7,34 @@
 #include "api/api.h"
 #include "cli/cli.h"
 
-enum { MAX_KEYS = 1024 };
+enum { MAX_KEYS = 1024, MAX_NAME = 100 };
 
-/* "KEY" or "NAME=KEY" */
-static void add_key(api_key *keys, size_t *n, str line) {
+/* "KEY" or "NAME=KEY". What ends in '=' has no name: that is how base64 ends. */
+static bool add_key(api_key *keys, size_t *n, str line, error *err) {
     line = str_trim(line);
-    if (!line.len || line.ptr[0] == '#' || *n == MAX_KEYS) return;
+    if (!line.len || line.ptr[0] == '#' || *n == MAX_KEYS) return true;
     ptrdiff_t eq = str_find(line, STR("="), 0);
-    keys[(*n)++] = eq > 0 ? (api_key){str_make(line.ptr, (size_t)eq),
-                                      str_make(line.ptr + eq + 1, line.len - (size_t)eq - 1)}
-                          : (api_key){STR("key"), line};
+    size_t end = line.len;
+    while (end && line.ptr[end - 1] == '=') end--;
+    bool named = eq > 0 && (size_t)eq < end;
+    if (named && eq > MAX_NAME)
+        return error_set(err, ERR_USAGE, "api-key", "A key's name has at most %d bytes.", MAX_NAME);
+    keys[(*n)++] = named ? (api_key){str_make(line.ptr, (size_t)eq),
+                                     str_make(line.ptr + eq + 1, line.len - (size_t)eq - 1)}
+                         : (api_key){.secret = line};
+    return true;
 }
 
 static bool load_keys(const config *c, buf *lines, api_key *keys, size_t *n, error *err) {
-    for (size_t i = 0; i < c->n_api_key; i++) add_key(keys, n, str_from(c->api_key[i]));
+    for (size_t i = 0; i < c->n_api_key; i++)
+        if (!add_key(keys, n, str_from(c->api_key[i]), err)) return false;
     if (!c->api_key_file) return true;
     if (!cli_read_file(c->api_key_file, lines, err)) return false;
     size_t before = *n;
     for (size_t at = 0; at < lines->len;) {
         ptrdiff_t end = str_find(buf_str(lines), STR("\n"), at);
         size_t stop = end < 0 ? lines->len : (size_t)end;
-        add_key(keys, n, str_make(lines->ptr + at, stop - at));
+        if (!add_key(keys, n, str_make(lines->ptr + at, stop - at), err)) return false;
         at = stop + 1;
     }
     return *n > before ||

@@ -105,7 +105,7 @@ static const option options[] = {
     {"port", INT, AT(port), .commands = CONFIG_SERVE, .min = 0, .max = 65535, .fallback = "8080",
      .arg = "N", .help = "default 8080; 0 takes a free one"},
     {"api-key", LIST, MANY(api_key), .commands = CONFIG_SERVE, .arg = "KEY",
-     .help = "ask clients for this key; NAME=KEY names it in logs (repeatable)"},
+     .help = "ask clients for this key; what NAME=KEY stores is NAME's (repeatable)"},
     {"api-key-file", TEXT, AT(api_key_file), .commands = CONFIG_SERVE, .arg = "FILE",
      .help = "keys, one a line (KEY or NAME=KEY)"},
     {"cors-origin", LIST, MANY(cors_origin), .commands = CONFIG_SERVE, .arg = "URL",

@@ -28,8 +28,7 @@ static uint64_t hash_name(str name) {
 
 /* False only when somebody else has it: a file system without such locks has one process to serve. */
 static bool lock_byte(store *s, uint64_t at, short type) {
-    struct flock l = {
-        .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)at, .l_len = 1};
+    struct flock l = {.l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)at, .l_len = 1};
     return fcntl(s->names_fd, F_OFD_SETLK, &l) == 0 || (errno != EAGAIN && errno != EACCES);
 }
 

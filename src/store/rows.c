@@ -105,8 +105,7 @@ static bool copy(arena *mem, str *s) {
 bool store_get(store_tx *tx, const char *kind, str id, arena *mem, store_row *out, error *err) {
     sqlite3_stmt *q = store_statement(
         tx,
-        "SELECT " COLUMNS
-        ", blob FROM object WHERE id = ?1 AND (?2 = '' OR kind = ?2) AND"
+        "SELECT " COLUMNS ", blob FROM object WHERE id = ?1 AND (?2 = '' OR kind = ?2) AND"
         " (expires = 0 OR expires > ?3) AND (?4 IS NULL OR owner = ?4)",
         err);
     if (!q) return false;
@@ -152,11 +151,10 @@ bool store_each(store_tx *tx, const store_query *query, bool (*each)(void *, con
     int64_t from = query->descending ? INT64_MAX : INT64_MIN;
     sqlite3_stmt *q;
     if (query->after.ptr) {
-        q = store_statement(
-            tx,
-            "SELECT ord FROM object WHERE id = ?1 AND kind = ?2 AND parent = ?3 AND"
-            " (?4 IS NULL OR owner = ?4)",
-            err);
+        q = store_statement(tx,
+                            "SELECT ord FROM object WHERE id = ?1 AND kind = ?2 AND parent = ?3 AND"
+                            " (?4 IS NULL OR owner = ?4)",
+                            err);
         if (!q) return false;
         bind_str(q, 1, query->after);
         bind_str(q, 2, str_from(query->kind));

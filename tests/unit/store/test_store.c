@@ -270,7 +270,8 @@ static void older_schema_is_brought_up(void **state) {
         assert_true(str_is(row.data, "{\"n\":1}") && str_is(row.extra, "[]") && row.created == 7);
         assert_int_equal(row.blob.len, 2);
         assert_int_equal(row.owner.len, 0);
-        if (i == 0) must_put(s, (store_row){.kind = STR("b"), .id = STR("b1"), .owner = STR("ada")});
+        if (i == 0)
+            must_put(s, (store_row){.kind = STR("b"), .id = STR("b1"), .owner = STR("ada")});
         assert_true(has(s, "b1", &row, &mem) && str_is(row.owner, "ada"));
         store_close(s);
     }
@@ -294,12 +295,15 @@ static void owners_see_their_own(void **state) {
     arena_init(&mem, 0);
     store_row row;
     error err = {0};
-    must_put(s, (store_row){.kind = STR("a"), .id = STR("a1"), .owner = STR("ada"), .tag = STR("x")});
-    must_put(s, (store_row){.kind = STR("a"), .id = STR("a2"), .owner = STR("bob"), .tag = STR("x")});
+    must_put(s,
+             (store_row){.kind = STR("a"), .id = STR("a1"), .owner = STR("ada"), .tag = STR("x")});
+    must_put(s,
+             (store_row){.kind = STR("a"), .id = STR("a2"), .owner = STR("bob"), .tag = STR("x")});
     must_put(s, (store_row){.kind = STR("a"), .id = STR("a3"), .tag = STR("x")});
     must_put(s, (store_row){.kind = STR("a"), .id = STR("a4"), .owner = STR("ada")});
     /* Replacing a row does not take it away from whoever made it. */
-    must_put(s, (store_row){.kind = STR("a"), .id = STR("a4"), .owner = STR("bob"), .data = STR("1")});
+    must_put(s,
+             (store_row){.kind = STR("a"), .id = STR("a4"), .owner = STR("bob"), .data = STR("1")});
     store_query q = {.kind = "a"}, x = {.kind = "a", .tag = STR("x"), .descending = true};
     assert_string_equal(list(s, q).text, "a1 a2 a3 a4 ");
     assert_string_equal(list_as(s, q, STR("ada")).text, "a1 a4 ");

@@ -161,7 +161,8 @@ static bool keep_messages(const field_ctx *c, json_t *v, const char *path, void 
 }
 static bool keep_tools(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
     (void)c;
-    return field_array(v, path, API_MAX_TOOLS, err) && keep(&((params *)out)->tools, v);
+    return field_array(v, path, 4 * API_MAX_TOOLS, err) && /* Anthropic names no limit */
+            keep(&((params *)out)->tools, v);
 }
 static bool keep_tool_choice(const field_ctx *c, json_t *v, const char *path, void *out,
                              error *err) {

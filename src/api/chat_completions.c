@@ -60,7 +60,7 @@ static bool decode_response_format(const field_ctx *c, json_t *v, const char *pa
     static const char SCHEMA[] = "response_format.json_schema.schema";
     chat_answer *answer = &((chat_params *)out)->answer;
     field_path at, member;
-    json_t *type, *spec, *name, *schema, *strict;
+    json_t *type, *spec, *name, *schema, *strict, *about;
     int which;
     bool ignored;
     str s;
@@ -80,11 +80,13 @@ static bool decode_response_format(const field_ctx *c, json_t *v, const char *pa
     if ((strict = field_get(spec, "strict")) &&
         !field_bool(strict, path_member(&member, at.text, "strict"), &ignored, err))
         return false;
-    schema = field_get(spec, "schema");
-    *answer = (chat_answer){
-        .kind = schema ? CHAT_ANSWER_SCHEMA : CHAT_ANSWER_JSON, .schema = schema, .param = SCHEMA};
-    return !schema || (field_object(schema, SCHEMA, err) &&
-                       schema_check(schema, SCHEMA, ERR_INVALID_VALUE, err));
+    if ((about = field_get(spec, "description")) &&
+        !field_str(about, path_member(&member, at.text, "description"), &s, err))
+        return false;
+    if (!(schema = field_need(spec, "schema", at.text, err))) return false;
+    *answer = (chat_answer){.kind = CHAT_ANSWER_SCHEMA, .schema = schema, .param = SCHEMA};
+    return field_object(schema, SCHEMA, err) &&
+           schema_check(schema, SCHEMA, ERR_INVALID_VALUE, err);
 }
 
 static bool decode_modalities(const field_ctx *c, json_t *v, const char *path, void *out,
@@ -131,6 +133,46 @@ static bool decode_top_logprobs(const field_ctx *c, json_t *v, const char *path,
     chat_params *p = out;
     p->has_top = true;
     return field_int(v, path, 0, SAMPLE_MAX_TOP, &p->top_logprobs, err);
+}
+
+static const char *const cache_retentions[] = {"in_memory", "in-memory", "24h", NULL};
+
+static bool decode_cache_options(const field_ctx *c, json_t *v, const char *path, void *out,
+                                 error *err) {
+    static const char *const ttls[] = {"30m", NULL}, *const modes[] = {"implicit", "explicit",
+                                                                       NULL};
+    static const field members[] = {
+        {.name = "ttl", .kind = FIELD_ENUM, .offset = FIELD_NOWHERE, .values = ttls},
+        {.name = "mode", .kind = FIELD_ENUM, .offset = FIELD_NOWHERE, .values = modes},
+    };
+    return fields_decode(c, v, members, sizeof members / sizeof members[0], path, out, err);
+}
+
+/* Which moderation is wanted of OpenAI; the same three levels for what comes in and what goes out. */
+static bool decode_moderated(const field_ctx *c, json_t *v, const char *path, void *out,
+                             error *err) {
+    static const char *const modes[] = {"score", "block", NULL};
+    static const field members[] = {{.name = "mode",
+                                     .kind = FIELD_ENUM,
+                                     .required = true,
+                                     .offset = FIELD_NOWHERE,
+                                     .values = modes}};
+    return fields_decode(c, v, members, 1, path, out, err);
+}
+static bool decode_policy(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
+    static const field members[] = {
+        {.name = "input", .kind = FIELD_CUSTOM, .decode = decode_moderated},
+        {.name = "output", .kind = FIELD_CUSTOM, .decode = decode_moderated},
+    };
+    return fields_decode(c, v, members, sizeof members / sizeof members[0], path, out, err);
+}
+static bool decode_moderation(const field_ctx *c, json_t *v, const char *path, void *out,
+                              error *err) {
+    static const field members[] = {
+        {.name = "model", .kind = FIELD_STR, .required = true, .offset = FIELD_NOWHERE},
+        {.name = "policy", .kind = FIELD_CUSTOM, .decode = decode_policy},
+    };
+    return fields_decode(c, v, members, sizeof members / sizeof members[0], path, out, err);
 }
 
 static const char *const efforts[] = {"none", "minimal", "low", "medium",
@@ -240,11 +282,28 @@ static const field fields[] = {
      .kind = FIELD_CUSTOM,
      .decode = decode_template_args,
      .doc = "extension: variables for the chat template"},
-    {.name = "safety_identifier", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
-    {.name = "prompt_cache_key", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
-    {.name = "prompt_cache_retention", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
-    {.name = "prompt_cache_options", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
-    {.name = "moderation", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
+    {.name = "safety_identifier",
+     .kind = FIELD_STR,
+     .offset = FIELD_NOWHERE,
+     .max = 64,
+     .doc = "accepted, no effect"},
+    {.name = "prompt_cache_key",
+     .kind = FIELD_STR,
+     .offset = FIELD_NOWHERE,
+     .doc = "accepted, no effect"},
+    {.name = "prompt_cache_retention",
+     .kind = FIELD_ENUM,
+     .offset = FIELD_NOWHERE,
+     .values = cache_retentions,
+     .doc = "accepted, no effect"},
+    {.name = "prompt_cache_options",
+     .kind = FIELD_CUSTOM,
+     .decode = decode_cache_options,
+     .doc = "accepted, no effect"},
+    {.name = "moderation",
+     .kind = FIELD_CUSTOM,
+     .decode = decode_moderation,
+     .doc = "accepted, no effect"},
 };
 
 const field_table chat_completions_fields = {fields, sizeof fields / sizeof fields[0]};
@@ -609,7 +668,8 @@ static bool start(api *a, http_req *r, job *k, error *err) {
         k->set->n_predicted = k->q->p.n_predicted;
         return true;
     }
-    if (err->code == ERR_CONTEXT_LENGTH || err->code == ERR_TEMPLATE)
+    if (err->code == ERR_CONTEXT_LENGTH ||
+        (err->code == ERR_TEMPLATE && strncmp(err->param, "messages", 8) != 0))
         snprintf(err->param, sizeof err->param, "messages");
     return false;
 }

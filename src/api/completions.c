@@ -10,7 +10,7 @@ enum { MAX_PROMPTS = 128, MAX_LOGPROBS = 5, MAX_BEST_OF = 20, DEFAULT_MAX_TOKENS
 typedef struct prompt {
     str text; /* when it came as a string */
     bool is_text;
-    int32_t *ids; /* when it came as tokens */
+    int32_t *ids; /* when it came as tokens, or stands for an empty text */
     size_t n_ids;
     int32_t *filled; /* with a suffix: both, the way the model fills in the middle */
     size_t n_filled;
@@ -38,9 +38,7 @@ typedef struct params {
 
 static bool decode_ids(const field_ctx *c, json_t *v, const char *path, prompt *p, error *err) {
     size_t n = json_array_size(v);
-    if (n == 0)
-        return error_set(err, ERR_ARRAY_BELOW_MIN, path, "Invalid '%s': an empty list of tokens.",
-                         path);
+    if (n == 0) return field_empty_array(path, err);
     p->ids = arena_array(c->mem, n, sizeof *p->ids);
     if (!p->ids) return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
     for (size_t i = 0; i < n; i++) {
@@ -59,6 +57,18 @@ static bool decode_ids(const field_ctx *c, json_t *v, const char *path, prompt *
     return true;
 }
 
+/* An empty text: the model goes on as if a new document began. */
+static bool begin_nothing(const field_ctx *c, prompt *p, error *err) {
+    const api *a = c->user;
+    tok *t = engine_get_tok(a->engine);
+    int32_t id = !t ? -1 : tok_bos(t) >= 0 ? tok_bos(t) : tok_eos(t);
+    if (id < 0) return true; /* the turn says that there is nothing */
+    p->ids = arena_array(c->mem, 1, sizeof *p->ids);
+    if (!p->ids) return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
+    p->ids[p->n_ids++] = id;
+    return true;
+}
+
 /* "text" · ["text", …] · [id, …] · [[id, …], …] */
 static bool decode_prompt(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
     params *p = out;
@@ -69,10 +79,9 @@ static bool decode_prompt(const field_ctx *c, json_t *v, const char *path, void 
             "Invalid type for 'prompt': expected a string, an array of strings, an array of tokens or an array of token arrays, but got %s instead.",
             field_type_name(v));
     size_t n = one ? 1 : json_array_size(v);
-    if (n == 0) return error_set(err, ERR_ARRAY_BELOW_MIN, path, "Invalid 'prompt': empty array.");
-    if (n > MAX_PROMPTS)
-        return error_set(err, ERR_ARRAY_ABOVE_MAX, path,
-                         "Invalid 'prompt': at most %d prompts, got %zu.", MAX_PROMPTS, n);
+    if (n == 0) return field_empty_array(path, err);
+    if (!one && !field_array(v, path, MAX_PROMPTS, err)) return false;
+    bool are_ids = !one && json_is_array(json_array_get(v, 0));
     p->prompts = arena_array(c->mem, n, sizeof *p->prompts);
     if (!p->prompts)
         return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
@@ -81,11 +90,13 @@ static bool decode_prompt(const field_ctx *c, json_t *v, const char *path, void 
         const char *where = one ? path : path_index(&at, path, i);
         json_t *item = one ? v : json_array_get(v, i);
         prompt *to = &p->prompts[p->n_prompts++];
-        if (json_is_array(item)) {
+        if (are_ids && !field_array(item, where, SIZE_MAX, err)) return false;
+        if (are_ids || (one && json_is_array(item))) {
             if (!decode_ids(c, item, where, to, err)) return false;
         } else {
             to->is_text = true;
             if (!field_str(item, where, &to->text, err)) return false;
+            if (!to->text.len && !begin_nothing(c, to, err)) return false;
         }
     }
     return true;
@@ -197,7 +208,7 @@ static void make_turn(void *ctx, size_t i, turn_request *q) {
     job *k = ctx;
     const gen_params *g = &k->p.gen;
     const prompt *p = prompt_of(k, i);
-    q->has_text = p->is_text && !p->n_filled;
+    q->has_text = p->is_text && !p->n_ids && !p->n_filled;
     q->text = p->text;
     q->ids = p->n_filled ? p->filled : p->ids;
     q->n_ids = p->n_filled ? p->n_filled : p->n_ids;
@@ -251,7 +262,8 @@ static size_t collect_rows(const job *k, const choice *c, bool with_first, row *
     if (with_first && k->p.echo) {
         size_t n_ids;
         const int32_t *ids = turn_prompt_ids(c->t, &n_ids);
-        bool added_bos = prompt_of(k, c->index)->is_text && n_ids && ids[0] == tok_bos(t);
+        const prompt *p = prompt_of(k, c->index);
+        bool added_bos = p->is_text && n_ids && (ids[0] == tok_bos(t) || p->n_ids);
         if (n_ids && !added_bos) rows[n++] = (row){.piece = tok_piece(t, ids[0])};
     }
     for (size_t i = 0; i < c->n_tokens; i++) {

@@ -110,7 +110,7 @@ static void put_type(buf *out, const field *f) {
         break;
     case FIELD_STR:
         buf_append_cstr(out, "string");
-        if (f->max > 0) buf_printf(out, ", at most %.0f bytes", f->max);
+        if (f->max > 0) buf_printf(out, ", at most %.0f characters", f->max);
         break;
     case FIELD_ENUM:
         for (int i = 0; f->values[i]; i++) buf_printf(out, "%s`%s`", i ? ", " : "", f->values[i]);

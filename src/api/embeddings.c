@@ -73,7 +73,7 @@ static const field embed_fields[] = {
      .offset = offsetof(params, encoding),
      .values = encodings,
      .doc = "float or base64 (float32, little-endian)"},
-    {.name = "user", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
+    {.name = "user", .kind = FIELD_STR, .offset = FIELD_NOWHERE, .doc = "accepted, no effect"},
     POOLING_ROW,
 };
 const field_table embedding_fields = {embed_fields, sizeof embed_fields / sizeof embed_fields[0]};
@@ -118,14 +118,17 @@ static bool take_ids(const api *a, json_t *v, const char *path, input *in, error
     for (size_t i = 0; i < json_array_size(v); i++) {
         field_path at;
         int64_t id;
-        if (!field_int(json_array_get(v, i), path_index(&at, path, i), 0,
-                       engine_get_model(a->engine)->n_vocab - 1, &id, err))
+        if (!field_int(json_array_get(v, i), path_index(&at, path, i), INT64_MIN, INT64_MAX, &id,
+                       err))
             return false;
+        if (id < 0 || id >= engine_get_model(a->engine)->n_vocab)
+            return error_set(err, ERR_INVALID_VALUE, "input",
+                             "Invalid '%s': this model has no token %lld; ids go from 0 to %d.",
+                             at.text, (long long)id, engine_get_model(a->engine)->n_vocab - 1);
         tok_ids_push(&in->ids, (int32_t)id);
     }
     if (in->ids.failed) return no_memory(err);
-    return in->ids.n > 0 ||
-           error_set(err, ERR_INVALID_VALUE, path, "Invalid '%s': it is empty.", path);
+    return in->ids.n > 0 || field_empty_array(path, err);
 }
 
 static bool take_text(json_t *v, const char *path, input *in, error *err) {
@@ -208,8 +211,8 @@ static bool start_some(job *k, error *err) {
     return true;
 }
 
-/* False: something is still running. */
-static bool drain(job *k) {
+/* Takes what has ended. */
+static void drain(job *k) {
     engine_event e;
     for (size_t i = 0; i < k->n_started; i++) {
         while (k->jobs[i] && engine_poll(k->jobs[i], &e)) {
@@ -225,9 +228,17 @@ static bool drain(job *k) {
             k->n_ended++;
         }
     }
-    if (error_is_set(&k->err)) return true;
-    if (!start_some(k, &k->err)) return true;
-    return k->n_ended == k->n;
+}
+
+/* False: something is still running. Whoever was started is polled before we go to sleep: a job wakes
+ * only a reader who has looked and found nothing. */
+static bool advance(job *k) {
+    size_t n_seen;
+    do {
+        drain(k);
+        n_seen = k->n_started;
+    } while (!error_is_set(&k->err) && start_some(k, &k->err) && k->n_started > n_seen);
+    return error_is_set(&k->err) || k->n_ended == k->n;
 }
 
 /* ── answers ── */
@@ -328,7 +339,7 @@ static void put_ranking(const job *k, buf *body) {
 
 static bool step(http_req *r, void *ctx) {
     job *k = ctx;
-    if (!drain(k)) return false;
+    if (!advance(k)) return false;
     buf body = {0};
     if (error_is_set(&k->err))
         http_reply_error(r, &k->err);
@@ -357,17 +368,18 @@ static bool take_inputs(job *k, error *err) {
     json_t *v = k->p.input;
     if (json_is_string(v)) return reserve(k, 1, err) && take_text(v, "input", &k->in[0], err);
     size_t n = json_array_size(v);
-    if (n == 0)
-        return error_set(err, ERR_ARRAY_BELOW_MIN, "input", "Invalid 'input': the array is empty.");
-    if (json_is_integer(json_array_get(v, 0)))
+    if (n == 0) return field_empty_array("input", err);
+    bool are_ids = json_is_array(json_array_get(v, 0));
+    if (json_is_number(json_array_get(v, 0)))
         return reserve(k, 1, err) && take_ids(k->a, v, "input", &k->in[0], err);
     if (!field_array(v, "input", MAX_INPUTS, err) || !reserve(k, n, err)) return false;
     for (size_t i = 0; i < n; i++) {
         field_path at;
         json_t *x = json_array_get(v, i);
         path_index(&at, "input", i);
-        if (json_is_array(x) ? !take_ids(k->a, x, at.text, &k->in[i], err)
-                             : !take_text(x, at.text, &k->in[i], err))
+        if (are_ids ? !field_array(x, at.text, SIZE_MAX, err) ||
+                          !take_ids(k->a, x, at.text, &k->in[i], err)
+                    : !take_text(x, at.text, &k->in[i], err))
             return false;
     }
     return true;
@@ -375,9 +387,7 @@ static bool take_inputs(job *k, error *err) {
 
 static bool take_documents(job *k, error *err) {
     size_t n = json_array_size(k->p.documents);
-    if (n == 0)
-        return error_set(err, ERR_ARRAY_BELOW_MIN, "documents",
-                         "Invalid 'documents': the array is empty.");
+    if (n == 0) return field_empty_array("documents", err);
     if (!reserve(k, n + 1, err)) return false;
     k->in[0].text = k->p.query;
     if (!k->p.query.len)
@@ -393,10 +403,12 @@ static bool take_documents(job *k, error *err) {
 }
 
 static bool encode_all(job *k, error *err) {
+    bool is_list = json_is_array(k->p.input) && !json_is_number(json_array_get(k->p.input, 0));
     for (size_t i = 0; i < k->n; i++) {
         field_path at;
         const char *path = path_index(&at, k->reranks ? "documents" : "input", i - k->reranks);
         if (k->reranks && i == 0) path = "query";
+        if (!k->reranks && !is_list) path = "input";
         if (!encode(k->a, path, &k->in[i], err)) return false;
         k->n_tokens += (int64_t)k->in[i].ids.n;
     }
@@ -414,7 +426,7 @@ static bool start(job *k, error *err) {
         k->reranks ? sizeof rank_fields / sizeof *table : sizeof embed_fields / sizeof *table;
     k->d_model = k->d = engine_get_model(k->a->engine)->d_model;
     if (!body || !fields_decode(&ctx, body, table, n, "", &k->p, err)) return false;
-    if (k->p.model.len && !api_check_model(k->a, k->p.model, err)) return false;
+    if (k->p.model.ptr && !api_check_model(k->a, k->p.model, err)) return false;
     if (k->p.dimensions > k->d_model)
         return error_set(
             err, ERR_INT_ABOVE_MAX, "dimensions",

@@ -42,19 +42,21 @@ bool field_int(json_t *v, const char *path, int64_t min, int64_t max, int64_t *o
     double d = json_number_value(v);
     if (!json_is_number(v) || (json_is_real(v) && d != floor(d)))
         return wrong_type(v, path, "an integer", err);
-    int64_t i;
-    if (json_is_integer(v))
-        i = json_integer_value(v);
-    else
-        i = d >= 0x1p63 ? INT64_MAX : d < -0x1p63 ? INT64_MIN : (int64_t)d;
-    if (i < min)
-        return error_set(err, ERR_INT_BELOW_MIN, path,
-                         "Invalid '%s': expected a value >= %lld, but got %lld instead.", path,
-                         (long long)min, (long long)i);
-    if (i > max)
-        return error_set(err, ERR_INT_ABOVE_MAX, path,
-                         "Invalid '%s': expected a value <= %lld, but got %lld instead.", path,
-                         (long long)max, (long long)i);
+    bool is_huge = json_is_real(v) && d >= 0x1p63, is_tiny = json_is_real(v) && d < -0x1p63;
+    int64_t i = json_is_integer(v) ? json_integer_value(v) : is_huge || is_tiny ? 0 : (int64_t)d;
+    char got[32];
+    snprintf(got, sizeof got, is_huge || is_tiny ? "%.6g" : "%.0f", d);
+    if (json_is_integer(v)) snprintf(got, sizeof got, "%lld", (long long)i);
+    if (is_tiny || (!is_huge && i < min))
+        return error_set(
+            err, ERR_INT_BELOW_MIN, path,
+            "Invalid '%s': integer below minimum value. Expected a value >= %lld, but got %s instead.",
+            path, (long long)min, got);
+    if (is_huge || i > max)
+        return error_set(
+            err, ERR_INT_ABOVE_MAX, path,
+            "Invalid '%s': integer above maximum value. Expected a value <= %lld, but got %s instead.",
+            path, (long long)max, got);
     *out = i;
     return true;
 }
@@ -63,11 +65,15 @@ bool field_num(json_t *v, const char *path, double min, double max, double *out,
     if (!json_is_number(v)) return wrong_type(v, path, "a decimal number", err);
     double d = json_number_value(v);
     if (d < min)
-        return error_set(err, ERR_DECIMAL_BELOW_MIN, path,
-                         "Invalid '%s': expected a value >= %g, but got %g instead.", path, min, d);
+        return error_set(
+            err, ERR_DECIMAL_BELOW_MIN, path,
+            "Invalid '%s': decimal below minimum value. Expected a value >= %g, but got %g instead.",
+            path, min, d);
     if (d > max)
-        return error_set(err, ERR_DECIMAL_ABOVE_MAX, path,
-                         "Invalid '%s': expected a value <= %g, but got %g instead.", path, max, d);
+        return error_set(
+            err, ERR_DECIMAL_ABOVE_MAX, path,
+            "Invalid '%s': decimal above maximum value. Expected a value <= %g, but got %g instead.",
+            path, max, d);
     *out = d;
     return true;
 }
@@ -105,9 +111,28 @@ bool field_array(json_t *v, const char *path, size_t max_items, error *err) {
     if (json_array_size(v) > max_items)
         return error_set(
             err, ERR_ARRAY_ABOVE_MAX, path,
-            "Invalid '%s': array too long. Expected at most %zu items, but got %zu instead.", path,
-            max_items, json_array_size(v));
+            "Invalid '%s': array too long. Expected an array with maximum length %zu, but got an array "
+            "with length %zu instead.",
+            path, max_items, json_array_size(v));
     return true;
+}
+
+bool field_empty_array(const char *path, error *err) {
+    return error_set(
+        err, ERR_ARRAY_BELOW_MIN, path,
+        "Invalid '%s': empty array. Expected an array with minimum length 1, but got an "
+        "empty array instead.",
+        path);
+}
+
+bool field_max_chars(str s, const char *path, size_t max, error *err) {
+    size_t n = s.len > max ? utf8_count(s) : s.len;
+    return n <= max ||
+           error_set(
+               err, ERR_STRING_ABOVE_MAX, path,
+               "Invalid '%s': string too long. Expected a string with maximum length %zu, but "
+               "got a string with length %zu instead.",
+               path, max, n);
 }
 
 json_t *field_get(json_t *object, const char *name) {
@@ -127,7 +152,14 @@ json_t *field_need(json_t *object, const char *name, const char *path, error *er
 
 static bool decode_one(const field_ctx *c, const field *f, json_t *v, const char *path, void *out,
                        error *err) {
-    void *to = (char *)out + f->offset;
+    union {
+        bool b;
+        int64_t i;
+        double d;
+        str s;
+        int e;
+    } nowhere;
+    void *to = f->offset == FIELD_NOWHERE ? (void *)&nowhere : (char *)out + f->offset;
     bool ranged = f->min != 0 || f->max != 0;
     switch (f->kind) {
     case FIELD_BOOL: return field_bool(v, path, to, err);
@@ -138,13 +170,8 @@ static bool decode_one(const field_ctx *c, const field *f, json_t *v, const char
         return field_num(v, path, ranged ? f->min : -HUGE_VAL, ranged ? f->max : HUGE_VAL, to, err);
     case FIELD_STR: {
         str *s = to;
-        if (!field_str(v, path, s, err)) return false;
-        if (f->max > 0 && (double)s->len > f->max)
-            return error_set(
-                err, ERR_STRING_ABOVE_MAX, path,
-                "Invalid '%s': string too long. Expected at most %.0f bytes, but got %zu instead.",
-                path, f->max, s->len);
-        return true;
+        return field_str(v, path, s, err) &&
+               (f->max <= 0 || field_max_chars(*s, path, (size_t)f->max, err));
     }
     case FIELD_ENUM: return field_enum(v, path, f->values, to, err);
     case FIELD_CUSTOM: return f->decode(c, v, path, out, err);

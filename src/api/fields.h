@@ -19,6 +19,8 @@ typedef enum field_kind {
     FIELD_ACCEPT, /* any value, no effect */
 } field_kind;
 
+#define FIELD_NOWHERE SIZE_MAX /* checked, and then of no effect */
+
 typedef struct field_ctx {
     arena *mem;
     void *user; /* the route's own */
@@ -30,9 +32,9 @@ typedef bool field_fn(const field_ctx *c, json_t *v, const char *path, void *out
 typedef struct field {
     const char *name;
     field_kind kind;
-    bool required;             /* absent or null is missing_required_parameter */
-    size_t offset;             /* of the destination in the struct */
-    double min, max;           /* INT and NUM: inclusive; STR: `max` bytes; no check when both 0 */
+    bool required;   /* absent or null is missing_required_parameter */
+    size_t offset;   /* of the destination in the struct, or FIELD_NOWHERE */
+    double min, max; /* INT and NUM: inclusive; STR: `max` characters; no check when both 0 */
     const char *const *values; /* ENUM: NULL-terminated */
     field_fn *decode;          /* CUSTOM */
     const char *doc;           /* one line for docs/API.md: what it does here */
@@ -59,6 +61,10 @@ bool field_str(json_t *v, const char *path, str *out, error *err);
 bool field_enum(json_t *v, const char *path, const char *const *values, int *out, error *err);
 bool field_object(json_t *v, const char *path, error *err);
 bool field_array(json_t *v, const char *path, size_t max_items, error *err);
+/* What an array must not be; returns false. */
+bool field_empty_array(const char *path, error *err);
+/* At most so many characters. */
+bool field_max_chars(str s, const char *path, size_t max, error *err);
 /* A member that must be there; NULL with the error set. */
 json_t *field_need(json_t *object, const char *name, const char *path, error *err);
 /* Member or NULL; JSON null counts as absent. */

@@ -10,9 +10,10 @@
 #include "base/os.h"
 
 const char *const gen_truncations[] = {"disabled", "auto", NULL};
-const char *const gen_service_tiers[] = {"auto", "default", "flex", "scale", "priority", NULL};
+const char *const gen_service_tiers[] = {"auto",     "default", "flex", "scale",
+                                         "priority", "fast",    NULL};
 
-enum { MAX_STOPS = 4, MAX_METADATA = 16 };
+enum { MAX_STOPS = 4, MAX_METADATA = 16, MAX_METADATA_KEY = 64, MAX_METADATA_VALUE = 512 };
 
 bool gen_decode_stop(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
     gen_params *p = out;
@@ -62,11 +63,12 @@ bool gen_decode_logit_bias(const field_ctx *c, json_t *v, const char *path, void
     json_object_foreach(v, key, value) {
         char *end;
         long long id = strtoll(key, &end, 10);
-        if (end == key || *end || id < 0 || id > INT32_MAX)
+        if (*key < '0' || *key > '9' || *end || id > INT32_MAX)
             return error_set(err, ERR_INVALID_VALUE, path,
                              "Invalid key in 'logit_bias': '%.40s'. Keys are token ids.", key);
         double bias;
-        if (!field_num(value, path, -100, 100, &bias, err)) return false;
+        field_path at;
+        if (!field_num(value, path_member(&at, path, key), -100, 100, &bias, err)) return false;
         p->bias[p->n_bias++] = (sample_bias){(int32_t)id, (float)bias};
     }
     return true;
@@ -89,18 +91,18 @@ bool gen_decode_metadata(const field_ctx *c, json_t *v, const char *path, void *
     if (!field_object(v, path, err)) return false;
     if (json_object_size(v) > MAX_METADATA)
         return error_set(err, ERR_ARRAY_ABOVE_MAX, path,
-                         "Invalid 'metadata': at most %d pairs, got %zu.", MAX_METADATA,
-                         json_object_size(v));
+                         "Invalid '%s': too many properties. Expected an object with at most %d "
+                         "properties, but got an object with %zu properties instead.",
+                         path, MAX_METADATA, json_object_size(v));
     const char *key;
     json_t *value;
     json_object_foreach(v, key, value) {
         field_path at;
         str s;
-        if (!field_str(value, path_member(&at, path, key), &s, err)) return false;
-        if (strlen(key) > 64 || s.len > 512)
-            return error_set(
-                err, ERR_STRING_ABOVE_MAX, at.text,
-                "Invalid 'metadata': keys have at most 64 and values at most 512 characters.");
+        if (!field_max_chars(str_from(key), path, MAX_METADATA_KEY, err) ||
+            !field_str(value, path_member(&at, path, key), &s, err) ||
+            !field_max_chars(s, at.text, MAX_METADATA_VALUE, err))
+            return false;
     }
     return true;
 }

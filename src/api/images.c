@@ -45,6 +45,11 @@ static bool decode_size(const field_ctx *c, json_t *v, const char *path, void *o
 
 static const char *const responses[] = {"url", "b64_json", NULL};
 enum { RESPONSE_URL };
+static const char *const qualities[] = {"standard", "hd", "low", "medium", "high", "auto", NULL};
+static const char *const styles[] = {"vivid", "natural", NULL};
+static const char *const backgrounds[] = {"transparent", "opaque", "auto", NULL};
+static const char *const moderations[] = {"low", "auto", NULL};
+static const char *const fidelities[] = {"high", "low", NULL};
 static const char *const outputs[] = {"png", "jpeg", "webp", NULL};
 
 static const field fields[] = {
@@ -79,13 +84,38 @@ static const field fields[] = {
      .kind = FIELD_CUSTOM,
      .decode = gen_decode_not_implemented,
      .doc = "501"},
-    {.name = "quality", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
-    {.name = "style", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
-    {.name = "background", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
-    {.name = "moderation", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
-    {.name = "output_compression", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
-    {.name = "input_fidelity", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
-    {.name = "user", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
+    {.name = "quality",
+     .kind = FIELD_ENUM,
+     .offset = FIELD_NOWHERE,
+     .values = qualities,
+     .doc = "checked, no effect"},
+    {.name = "style",
+     .kind = FIELD_ENUM,
+     .offset = FIELD_NOWHERE,
+     .values = styles,
+     .doc = "checked, no effect"},
+    {.name = "background",
+     .kind = FIELD_ENUM,
+     .offset = FIELD_NOWHERE,
+     .values = backgrounds,
+     .doc = "checked, no effect"},
+    {.name = "moderation",
+     .kind = FIELD_ENUM,
+     .offset = FIELD_NOWHERE,
+     .values = moderations,
+     .doc = "checked, no effect"},
+    {.name = "output_compression",
+     .kind = FIELD_INT,
+     .offset = FIELD_NOWHERE,
+     .min = 0,
+     .max = 100,
+     .doc = "checked, no effect"},
+    {.name = "input_fidelity",
+     .kind = FIELD_ENUM,
+     .offset = FIELD_NOWHERE,
+     .values = fidelities,
+     .doc = "checked, no effect"},
+    {.name = "user", .kind = FIELD_STR, .offset = FIELD_NOWHERE, .doc = "accepted, no effect"},
 };
 const field_table image_fields = {fields, sizeof fields / sizeof fields[0]};
 

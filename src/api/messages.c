@@ -23,9 +23,7 @@ bool content_parse(arena *mem, json_t *v, const char *path, str *out, error *err
             path, field_type_name(v));
     if (!field_array(v, path, API_MAX_PARTS, err)) return false;
     size_t n = json_array_size(v), len = 0;
-    if (n == 0)
-        return error_set(err, ERR_ARRAY_BELOW_MIN, path,
-                         "Invalid '%s': empty array. Expected at least one content part.", path);
+    if (n == 0) return field_empty_array(path, err);
     str *texts = arena_array(mem, n, sizeof *texts);
     if (!texts) return no_memory(err);
     for (size_t i = 0; i < n; i++) {
@@ -74,6 +72,7 @@ bool content_parse(arena *mem, json_t *v, const char *path, str *out, error *err
 }
 
 static bool parse_calls(arena *mem, json_t *v, const char *path, chat_message *m, error *err) {
+    static const char *const types[] = {"function", "custom", NULL};
     if (!field_array(v, path, API_MAX_PARTS, err)) return false;
     size_t n = json_array_size(v);
     chat_call *calls = arena_array(mem, n ? n : 1, sizeof *calls);
@@ -81,14 +80,16 @@ static bool parse_calls(arena *mem, json_t *v, const char *path, chat_message *m
     for (size_t i = 0; i < n; i++) {
         field_path at, f, member;
         path_index(&at, path, i);
-        json_t *call = json_array_get(v, i), *id, *body, *name, *text;
-        if (!field_object(call, at.text, err)) return false;
-        bool custom = field_get(call, "custom") && !field_get(call, "function");
-        calls[i].is_custom = custom;
-        const char *key = custom ? "custom" : "function";
-        if (!(id = field_need(call, "id", at.text, err)) ||
+        json_t *call = json_array_get(v, i), *id, *type, *body, *name, *text;
+        int which;
+        if (!field_object(call, at.text, err) || !(id = field_need(call, "id", at.text, err)) ||
             !field_str(id, path_member(&member, at.text, "id"), &calls[i].id, err) ||
-            !(body = field_need(call, key, at.text, err)) ||
+            !(type = field_need(call, "type", at.text, err)) ||
+            !field_enum(type, path_member(&member, at.text, "type"), types, &which, err))
+            return false;
+        bool custom = calls[i].is_custom = which == 1;
+        const char *key = types[which];
+        if (!(body = field_need(call, key, at.text, err)) ||
             !field_object(body, path_member(&f, at.text, key), err) ||
             !(name = field_need(body, "name", f.text, err)) ||
             !field_str(name, path_member(&member, f.text, "name"), &calls[i].name, err))
@@ -101,6 +102,19 @@ static bool parse_calls(arena *mem, json_t *v, const char *path, chat_message *m
     m->calls = calls;
     m->n_calls = n;
     return true;
+}
+
+/* Who speaks: no white space and nothing that a template could take for a marker. */
+static bool check_name(str name, const char *path, error *err) {
+    bool ok = name.len > 0;
+    for (size_t i = 0; ok && i < name.len; i++) ok = !strchr(" \t\n\v\f\r<|\\/>", name.ptr[i]);
+    if (!ok)
+        return error_set(
+            err, ERR_INVALID_VALUE, path,
+            "Invalid '%s': string does not match pattern. Expected a string that matches "
+            "the pattern '^[^\\s<|\\\\/>]+$'.",
+            path);
+    return field_max_chars(name, path, API_MAX_NAME, err);
 }
 
 static const char *const roles[] = {"system", "developer", "user", "assistant",
@@ -141,7 +155,9 @@ static bool parse_message(arena *mem, json_t *v, const char *path, chat_message 
         if (!x) x = field_get(v, "reasoning");
         if (json_is_string(x)) m->reasoning = json_str(x);
     }
-    if ((x = field_get(v, "name")) && !field_str(x, path_member(&p, path, "name"), &m->name, err))
+    if ((x = field_get(v, "name")) &&
+        (!field_str(x, path_member(&p, path, "name"), &m->name, err) ||
+         !check_name(m->name, p.text, err)))
         return false;
     if (m->role == CHAT_TOOL) {
         const char *key = which == ROLE_FUNCTION ? "name" : "tool_call_id";
@@ -150,12 +166,17 @@ static bool parse_message(arena *mem, json_t *v, const char *path, chat_message 
             return false;
     }
     x = field_get(v, "content");
-    if (!x && m->role == CHAT_ASSISTANT) {
+    if (m->role == CHAT_ASSISTANT) {
         json_t *refusal = field_get(v, "refusal");
-        if (json_is_string(refusal)) x = refusal;
+        str ignored;
+        if (refusal && !field_str(refusal, path_member(&p, path, "refusal"), &ignored, err))
+            return false;
+        if (!x) x = refusal;
         if (!x && (m->n_calls || json_object_get(v, "content")))
             return true; /* null beside calls */
     }
+    if (!x && which == ROLE_FUNCTION && json_object_get(v, "content"))
+        return m->has_content = true; /* a function may have returned nothing */
     if (!x && !(x = field_need(v, "content", path, err))) return false;
     m->has_content = true;
     return content_parse(mem, x, path_member(&p, path, "content"), &m->content, err);
@@ -168,13 +189,30 @@ void messages_name_results(chat_message *m, size_t n) {
                 if (str_eq(m[k].calls[c].id, m[i].call_id)) m[i].name = m[k].calls[c].name;
 }
 
+/* A tool's result belongs to a call that was made before. */
+static bool check_results(const chat_message *m, size_t n, const char *path, error *err) {
+    for (size_t i = 0; i < n; i++) {
+        bool by_name = m[i].name.len && str_eq(m[i].name, m[i].call_id); /* role function */
+        bool found = m[i].role != CHAT_TOOL || by_name;
+        for (size_t k = i; !found && k-- > 0;)
+            for (size_t c = 0; c < m[k].n_calls; c++)
+                found |= str_eq(m[k].calls[c].id, m[i].call_id);
+        if (found) continue;
+        field_path at, member;
+        path_index(&at, path, i);
+        return error_set(err, ERR_INVALID_VALUE, path_member(&member, at.text, "tool_call_id"),
+                         "Invalid parameter: messages with role 'tool' must be a response to a "
+                         "preceding message with 'tool_calls', and none has the id '%.60s'.",
+                         m[i].call_id.ptr);
+    }
+    return true;
+}
+
 bool messages_parse(arena *mem, json_t *v, const char *path, const chat_message **out,
                     size_t *n_out, error *err) {
     if (!field_array(v, path, API_MAX_MESSAGES, err)) return false;
     size_t n = json_array_size(v);
-    if (n == 0)
-        return error_set(err, ERR_ARRAY_BELOW_MIN, path,
-                         "Invalid '%s': empty array. Expected at least one message.", path);
+    if (n == 0) return field_empty_array(path, err);
     chat_message *m = arena_array(mem, n, sizeof *m);
     if (!m) return no_memory(err);
     for (size_t i = 0; i < n; i++) {
@@ -182,6 +220,7 @@ bool messages_parse(arena *mem, json_t *v, const char *path, const chat_message 
         if (!parse_message(mem, json_array_get(v, i), path_index(&p, path, i), &m[i], err))
             return false;
     }
+    if (!check_results(m, n, path, err)) return false;
     messages_name_results(m, n);
     *out = m;
     *n_out = n;
@@ -191,15 +230,19 @@ bool messages_parse(arena *mem, json_t *v, const char *path, const chat_message 
 /* ── tools ── */
 
 bool function_name_check(str name, const char *path, error *err) {
-    bool ok = name.len >= 1 && name.len <= 64;
+    bool ok = name.len >= 1;
     for (size_t i = 0; ok && i < name.len; i++) {
         char c = name.ptr[i];
         ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
              c == '_' || c == '-';
     }
-    return ok || error_set(err, ERR_INVALID_VALUE, path,
-                           "Invalid '%s': a function name has 1 to 64 letters, digits, '_' or '-'.",
-                           path);
+    if (!ok)
+        return error_set(
+            err, ERR_INVALID_VALUE, path,
+            "Invalid '%s': string does not match pattern. Expected a string that matches "
+            "the pattern '^[a-zA-Z0-9_-]+$'.",
+            path);
+    return field_max_chars(name, path, API_MAX_NAME, err);
 }
 
 static bool is_type_name(json_t *v) {

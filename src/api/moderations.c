@@ -82,20 +82,20 @@ static bool no_memory(error *err) {
 /* ── the request ── */
 
 static bool take_part(json_t *v, const char *path, str *out, error *err) {
+    static const char *const types[] = {"text", "image_url", NULL};
     field_path at;
-    str type;
+    int type;
     json_t *x;
     if (json_is_string(v)) {
         *out = json_str(v);
         return true;
     }
     if (!field_object(v, path, err) || !(x = field_need(v, "type", path, err)) ||
-        !field_str(x, path_member(&at, path, "type"), &type, err))
+        !field_enum(x, path_member(&at, path, "type"), types, &type, err))
         return false;
-    if (!str_is(type, "text"))
+    if (type == 1)
         return error_set(err, ERR_UNSUPPORTED_VALUE, path,
-                         "'%s' is of type '%.40s', but this model reads text only.", path,
-                         type.len ? type.ptr : "");
+                         "'%s' is an image, but this model reads text only.", path);
     return (x = field_need(v, "text", path, err)) &&
            field_str(x, path_member(&at, path, "text"), out, err);
 }
@@ -103,8 +103,7 @@ static bool take_part(json_t *v, const char *path, str *out, error *err) {
 static bool take_inputs(job *k, error *err) {
     json_t *v = k->p.input;
     k->n = json_is_string(v) ? 1 : json_array_size(v);
-    if (k->n == 0)
-        return error_set(err, ERR_ARRAY_BELOW_MIN, "input", "Invalid 'input': the array is empty.");
+    if (k->n == 0) return field_empty_array("input", err);
     if (k->n > 1 && !field_array(v, "input", MAX_INPUTS, err)) return false;
     k->texts = arena_array(k->mem, k->n, sizeof *k->texts);
     k->prompts = arena_array(k->mem, k->n, sizeof *k->prompts);
@@ -278,7 +277,7 @@ static bool start(api *a, http_req *r, job *k, error *err) {
         !fields_decode(&ctx, body, fields, sizeof fields / sizeof fields[0], "", &k->p, err))
         return false;
     bool is_openais = str_find(k->p.model, STR("-moderation-"), 0) > 0;
-    if (k->p.model.len && !is_openais && !api_check_model(a, k->p.model, err)) return false;
+    if (k->p.model.ptr && !is_openais && !api_check_model(a, k->p.model, err)) return false;
     if (!take_inputs(k, err) || !make_prompts(k, err)) return false;
     k->set = choices_start(a, r, k->n, true, make_turn, k, err);
     return k->set != NULL;

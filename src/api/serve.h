@@ -19,7 +19,13 @@ struct api {
     char bound_host[256];
 };
 
-enum { API_MAX_CHOICES = 128, API_MAX_MESSAGES = 16384, API_MAX_TOOLS = 512, API_MAX_PARTS = 4096 };
+enum {
+    API_MAX_CHOICES = 128,
+    API_MAX_MESSAGES = 16384,
+    API_MAX_TOOLS = 128,
+    API_MAX_PARTS = 4096,
+    API_MAX_NAME = 64, /* of functions, and of who speaks */
+};
 
 /* The body as a JSON object; it lives as long as the request. NULL after the error was set. */
 json_t *api_parse_body(http_req *r, error *err);
@@ -120,7 +126,10 @@ extern const char *const gen_service_tiers[], *const gen_truncations[];
          .decode = gen_decode_logit_bias,                                                   \
          .doc = "-100 bans, 100 forces"},                                                   \
         {.name = "seed", .kind = FIELD_CUSTOM, .decode = gen_decode_seed, .doc = doc_seed}, \
-        {.name = "user", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},               \
+        {.name = "user",                                                                    \
+         .kind = FIELD_STR,                                                                 \
+         .offset = FIELD_NOWHERE,                                                           \
+         .doc = "accepted, no effect"},                                                     \
         {.name = "top_k",                                                                   \
          .kind = FIELD_INT,                                                                 \
          .offset = offsetof(gen_params, top_k),                                             \

@@ -47,7 +47,11 @@ static bool decode_voice(const field_ctx *c, json_t *v, const char *path, void *
     (void)c;
     params *p = out;
     str name;
-    if (json_is_object(v) && !(v = field_need(v, "id", path, err))) return false;
+    field_path id;
+    if (json_is_object(v)) {
+        if (!(v = field_need(v, "id", path, err))) return false;
+        path = path_member(&id, path, "id");
+    }
     if (!field_str(v, path, &name, err)) return false;
     for (size_t i = 0; i < sizeof voices / sizeof voices[0]; i++)
         if (str_is(name, voices[i].name)) {
@@ -76,7 +80,8 @@ static const field fields[] = {
      .kind = FIELD_STR,
      .required = true,
      .offset = offsetof(params, input),
-     .doc = "at most 4,096 characters"},
+     .max = MAX_INPUT_CHARS,
+     .doc = "what is said"},
     {.name = "voice",
      .kind = FIELD_CUSTOM,
      .required = true,
@@ -101,6 +106,7 @@ static const field fields[] = {
     {.name = "instructions",
      .kind = FIELD_STR,
      .offset = offsetof(params, instructions),
+     .max = MAX_INPUT_CHARS,
      .doc = "accepted; espeak-ng has one manner of speaking"},
 };
 const field_table speech_fields = {fields, sizeof fields / sizeof fields[0]};
@@ -261,15 +267,9 @@ static bool start(api *a, http_req *r, job *k, error *err) {
         !fields_decode(&ctx, body, fields, sizeof fields / sizeof fields[0], "", &k->p, err))
         return false;
     if (!is_speaker(a, k->p.model, err)) return false;
-    size_t chars = utf8_count(k->p.input);
-    if (chars == 0)
+    if (!k->p.input.len)
         return error_set(err, ERR_INVALID_VALUE, "input",
                          "Invalid 'input': there is nothing to say.");
-    if (chars > MAX_INPUT_CHARS)
-        return error_set(
-            err, ERR_STRING_ABOVE_MAX, "input",
-            "Invalid 'input': string too long. Expected at most %d characters, but got %zu instead.",
-            MAX_INPUT_CHARS, chars);
     if (k->p.format == FORMAT_AAC)
         return error_set(err, ERR_NOT_IMPLEMENTED, "response_format",
                          "'aac' is not implemented: use mp3, opus, flac, wav or pcm.");

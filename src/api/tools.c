@@ -173,9 +173,7 @@ static bool parse_allowed(json_t *v, const char *path, tool_set *set, error *err
         !(list = field_need(v, "tools", path, err)) ||
         !field_array(list, path_member(&at, path, "tools"), API_MAX_TOOLS, err))
         return false;
-    if (!json_array_size(list))
-        return error_set(err, ERR_ARRAY_BELOW_MIN, at.text,
-                         "Invalid '%s': empty array. Name at least one tool.", at.text);
+    if (!json_array_size(list)) return field_empty_array(at.text, err);
     for (size_t i = 0; i < json_array_size(list); i++)
         if (!allow_named(json_array_get(list, i), path_index(&item, at.text, i), set, err))
             return false;

@@ -83,10 +83,10 @@ def documents_are_ranked_by_cosine():
 @test
 def wrong_inputs_are_named():
     with Server("--ctx", 256) as s:
-        for more, param in [({"input": ""}, "input"), ({"input": []}, "input"), ({"input": ["a", ""]}, "input[1]"), ({"input": [1, 10**9]}, "input[1]"),
+        for more, param in [({"input": ""}, "input"), ({"input": []}, "input"), ({"input": ["a", ""]}, "input[1]"), ({"input": [1, 10**9]}, "input"),
                             ({"input": [[1], []]}, "input[1]"), ({"input": {"a": 1}}, "input"), ({"input": ["a", 5]}, "input[1]"),
                             ({"dimensions": 0}, "dimensions"), ({"dimensions": 10**5}, "dimensions"), ({"encoding_format": "int8"}, "encoding_format"),
-                            ({"input": "word " * 2000}, "input[0]"), ({"input": ["a"] * 2049}, "input"), ({"pooling": "max"}, "pooling")]:
+                            ({"input": "word " * 2000}, "input"), ({"input": ["a", "word " * 2000]}, "input[1]"), ({"input": ["a"] * 2049}, "input"), ({"pooling": "max"}, "pooling")]:
             e = s.post("/v1/embeddings", {"model": "default", "input": "a", **more}, want=400)["error"]
             assert e["param"] == param, (str(more)[:60], e)
         assert s.post("/v1/embeddings", {"model": "x", "input": "a"}, want=404)["error"]["code"] == "model_not_found"

@@ -166,7 +166,8 @@ static const field fields[] = {
     {.name = "tools",
      .kind = FIELD_CUSTOM,
      .decode = keep_tools,
-     .doc = "function and custom; hosted tools are kept and not offered to the model"},
+     .doc = "function, custom, namespace, tool_search run by the client; hosted tools are kept and "
+            "not offered to the model"},
     {.name = "tool_choice",
      .kind = FIELD_CUSTOM,
      .decode = keep_tool_choice,
@@ -352,42 +353,97 @@ static json_t *copy_members(json_t *from, const char *const *names) {
     return out;
 }
 
-/* Flat tools → nested ones; hosted ones are left out. */
-static json_t *translate_tools(run *k, json_t *tools, error *err) {
+/* A grammar's definition lies one level deeper in chat. */
+static void nest_grammar(json_t *tool) {
+    json_t *format = json_object_get(tool, "format");
+    if (!str_is(json_str(json_object_get(format, "type")), "grammar") ||
+        json_object_get(format, "grammar"))
+        return;
+    json_t *g = json_object();
+    json_object_set(g, "syntax", json_object_get(format, "syntax"));
+    json_object_set(g, "definition", json_object_get(format, "definition"));
+    json_object_set_new(tool, "format", json_pack("{s:s, s:o}", "type", "grammar", "grammar", g));
+}
+
+/* One tool as chat has it. One of a namespace gets a name of its own; the answer has it back in its
+ * two parts. */
+static void offer(run *k, json_t *tool, item_kind kind, str space, const char *path, json_t *out) {
     static const char *const of_function[] = {"name", "description", "parameters", "strict", NULL};
     static const char *const of_custom[] = {"name", "description", "format", NULL};
-    json_t *out = json_array();
-    size_t n = 0;
-    size_t *index = k->tool_index = arena_array(&k->mem, json_array_size(tools) + 1, sizeof *index);
-    for (size_t i = 0; i < json_array_size(tools) && index; i++) {
-        json_t *tool = json_array_get(tools, i), *type;
-        field_path at, member;
-        str name;
-        path_index(&at, "tools", i);
-        if (!field_object(tool, at.text, err) || !(type = field_need(tool, "type", at.text, err)) ||
-            !field_str(type, path_member(&member, at.text, "type"), &name, err))
-            break;
-        bool custom = str_is(name, "custom");
-        if (!custom && !str_is(name, "function")) continue;
-        const char *key = custom ? "custom" : "function";
-        json_t *inner = copy_members(tool, custom ? of_custom : of_function);
-        if (custom) {
-            json_array_append(k->custom_names, json_object_get(tool, "name"));
-            /* A grammar's definition lies one level deeper there. */
-            json_t *format = json_object_get(inner, "format");
-            if (str_is(json_str(json_object_get(format, "type")), "grammar") &&
-                !json_object_get(format, "grammar")) {
-                json_t *g = json_object();
-                json_object_set(g, "syntax", json_object_get(format, "syntax"));
-                json_object_set(g, "definition", json_object_get(format, "definition"));
-                json_object_set_new(inner, "format",
-                                    json_pack("{s:s, s:o}", "type", "grammar", "grammar", g));
-            }
-        }
-        json_array_append_new(out, json_pack("{s:s, s:o}", "type", key, key, inner));
-        index[n++] = i;
+    bool custom = kind == ITEM_CUSTOM_CALL;
+    const char *key = custom ? "custom" : "function";
+    json_t *inner = copy_members(tool, custom ? of_custom : of_function);
+    if (custom) nest_grammar(inner);
+    if (kind == ITEM_SEARCH_CALL) json_object_set_new(inner, "name", json_string("tool_search"));
+    str name = json_str(json_object_get(inner, "name"));
+    tool_name as = tool_name_offered(space, name);
+    if (kind != ITEM_CALL || space.len)
+        json_object_set_new(k->offered, as.text,
+                            json_pack("{s:i, s:s%, s:s%}", "kind", (int)kind, "name",
+                                      name.ptr ? name.ptr : "", name.len, "namespace",
+                                      space.ptr ? space.ptr : "", space.len));
+    if (space.len && name.len) json_object_set_new(inner, "name", json_string(as.text));
+    json_array_append_new(out, json_pack("{s:s, s:o}", "type", key, key, inner));
+    json_array_append_new(k->tool_paths, json_string(path));
+}
+
+static bool is_offered(const json_t *out, str name) {
+    for (size_t i = 0; i < json_array_size(out); i++) {
+        json_t *tool = json_array_get(out, i);
+        json_t *body = json_object_get(tool, json_string_value(json_object_get(tool, "type")));
+        if (str_eq(json_str(json_object_get(body, "name")), name)) return true;
     }
-    return out;
+    return false;
+}
+
+/* Flat tools → nested ones; those that only OpenAI's servers run are left out. `again`: of an item; one
+ * that was offered before is passed over. */
+static bool translate_tools(run *k, json_t *tools, str space, const char *path, bool again,
+                            json_t *out, error *err) {
+    if (!field_array(tools, path, API_MAX_TOOLS, err)) return false;
+    for (size_t i = 0; i < json_array_size(tools); i++) {
+        json_t *tool = json_array_get(tools, i), *type, *v;
+        field_path at, member;
+        str name, kind;
+        path_index(&at, path, i);
+        if (!field_object(tool, at.text, err) || !(type = field_need(tool, "type", at.text, err)) ||
+            !field_str(type, path_member(&member, at.text, "type"), &kind, err))
+            return false;
+        name = json_str(json_object_get(tool, "name"));
+        if (str_is(kind, "namespace") && !space.len) {
+            if (!(v = field_need(tool, "name", at.text, err)) ||
+                !field_str(v, path_member(&member, at.text, "name"), &name, err) ||
+                !(v = field_need(tool, "tools", at.text, err)) ||
+                !translate_tools(k, v, name, path_member(&member, at.text, "tools"), again, out,
+                                 err))
+                return false;
+            continue;
+        }
+        bool search = str_is(kind, "tool_search"), custom = str_is(kind, "custom");
+        if (search && !str_is(json_str(json_object_get(tool, "execution")), "client")) continue;
+        if (!search && !custom && !str_is(kind, "function")) continue;
+        if (again && is_offered(out, str_from(tool_name_offered(space, name).text))) continue;
+        offer(k, tool,
+              search   ? ITEM_SEARCH_CALL
+              : custom ? ITEM_CUSTOM_CALL
+                       : ITEM_CALL,
+              space, at.text, out);
+    }
+    return true;
+}
+
+static bool translate_items_tools(run *k, json_t *items, const char *path, json_t *out,
+                                  error *err) {
+    for (size_t i = 0; i < json_array_size(items); i++) {
+        json_t *item = json_array_get(items, i),
+               *tools = item_has_tools(item) ? field_get(item, "tools") : NULL;
+        field_path at, member;
+        path_index(&at, path, i);
+        if (tools && !translate_tools(k, tools, (str){0}, path_member(&member, at.text, "tools"),
+                                      true, out, err))
+            return false;
+    }
+    return true;
 }
 
 static json_t *translate_choice(json_t *v) {
@@ -396,8 +452,10 @@ static json_t *translate_choice(json_t *v) {
     bool function = str_is(type, "function"), custom = str_is(type, "custom");
     if (function || custom) {
         const char *key = function ? "function" : "custom";
-        static const char *const name[] = {"name", NULL};
-        return json_pack("{s:s, s:o}", "type", key, key, copy_members(v, name));
+        tool_name name = tool_name_offered(json_str(json_object_get(v, "namespace")),
+                                           json_str(json_object_get(v, "name")));
+        if (!json_is_string(json_object_get(v, "name"))) return json_incref(v); /* for the error */
+        return json_pack("{s:s, s:{s:s}}", "type", key, key, "name", name.text);
     }
     if (str_is(type, "allowed_tools")) {
         json_t *tools = json_array(), *list = json_object_get(v, "tools");
@@ -434,14 +492,14 @@ static bool make_chat_body(run *k, const response_params *p, json_t *body, error
         if (v) json_object_set(c, shared[i], v);
     }
     json_object_set(c, "messages", k->messages.messages);
-    json_t *tools = NULL;
-    if (p->tools) {
-        if (!field_array(p->tools, "tools", API_MAX_TOOLS, err)) return false;
-        tools = translate_tools(k, p->tools, err);
-        if (json_array_size(tools)) json_object_set(c, "tools", tools);
-        json_decref(tools);
-        if (error_is_set(err)) return false;
-    }
+    json_t *tools = json_array();
+    size_t n_own = json_array_size(k->input), n_all = json_array_size(k->all_input);
+    bool ok = !p->tools || translate_tools(k, p->tools, (str){0}, "tools", false, tools, err);
+    ok = ok && translate_items_tools(k, k->input, "input", tools, err) &&
+         (n_own == n_all || translate_items_tools(k, k->all_input, "input", tools, err));
+    if (json_array_size(tools)) json_object_set(c, "tools", tools);
+    json_decref(tools);
+    if (!ok) return false;
     if (p->tool_choice) json_object_set_new(c, "tool_choice", translate_choice(p->tool_choice));
     if (p->format) json_object_set_new(c, "response_format", translate_format(p->format));
     json_t *effort = field_get(p->reasoning, "effort");
@@ -457,7 +515,6 @@ static bool make_chat_body(run *k, const response_params *p, json_t *body, error
 
 /* "tools[0].function.name" → "tools[2].name", and so on: the client's names. */
 void run_fix_param(const run *k, error *err) {
-    const size_t *index = k->tool_index;
     static const struct {
         const char *from, *to;
     } renamed[] = {{"response_format.json_schema", "text.format"},
@@ -469,11 +526,13 @@ void run_fix_param(const run *k, error *err) {
     size_t i;
     int n = 0;
     item_messages_fix_param(&k->messages, err);
-    if (index && sscanf(err->param, "tools[%zu]%n", &i, &n) == 1 && n) {
+    if (sscanf(err->param, "tools[%zu]%n", &i, &n) == 1 && n &&
+        i < json_array_size(k->tool_paths)) {
         const char *rest = err->param + n;
         if (strncmp(rest, ".function", 9) == 0) rest += 9;
         if (strncmp(rest, ".custom", 7) == 0) rest += 7;
-        snprintf(copy, sizeof copy, "tools[%zu]%.90s", index[i], rest);
+        snprintf(copy, sizeof copy, "%.60s%.58s",
+                 json_string_value(json_array_get(k->tool_paths, i)), rest);
         memcpy(err->param, copy, sizeof copy);
         return;
     }
@@ -627,10 +686,11 @@ run *run_decode(api *a, str owner, json_t *body, const char *id, run_purpose pur
     pthread_mutex_init(&k->lock, NULL);
     k->all_input = json_array();
     k->ancestors = json_array();
-    k->custom_names = json_array();
+    k->offered = json_object();
+    k->tool_paths = json_array();
     /* Its own copy of the top: what it repeats later must not be the HTTP request's. */
     k->request = json_is_object(body) ? json_copy(body) : json_incref(body);
-    if (!copy || !k->all_input || !k->ancestors || !k->custom_names || !k->request ||
+    if (!copy || !k->all_input || !k->ancestors || !k->offered || !k->tool_paths || !k->request ||
         !item_messages_init(&k->messages)) {
         error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
         run_free(k);

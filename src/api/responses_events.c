@@ -6,7 +6,8 @@
 #include "api/responses_impl.h"
 #include "api/tools.h"
 
-static const char *const kinds[] = {"message", "reasoning", "function_call", "custom_tool_call"};
+static const char *const kinds[] = {"message", "reasoning", "function_call", "custom_tool_call",
+                                    "tool_search_call"};
 
 const char *run_status_name(run_status s) {
     static const char *const names[] = {"queued",     "in_progress", "completed",
@@ -38,7 +39,7 @@ static void put_reasoning_part(json_out *j, str text) {
 }
 
 /* `begun`: as it is when added, before its content. */
-static void put_item(const run *k, json_out *j, const out_item *t, bool begun) {
+static void put_item(json_out *j, const out_item *t, bool begun) {
     json_obj(j);
     json_kv_cstr(j, "id", t->id.text);
     json_kv_cstr(j, "type", kinds[t->kind]);
@@ -59,19 +60,28 @@ static void put_item(const run *k, json_out *j, const out_item *t, bool begun) {
         json_arr(j);
         if (!begun) put_reasoning_part(j, buf_str(&t->text));
         json_end_arr(j);
-        if (k->wants_sealed && !begun) {
-            buf sealed = {0};
-            if (seal_text(k->a, SEAL_REASONING, buf_str(&t->text), &sealed))
-                json_kv_str(j, "encrypted_content", buf_str(&sealed));
-            buf_deinit(&sealed);
-        }
+        if (t->sealed.len && !begun) json_kv_str(j, "encrypted_content", buf_str(&t->sealed));
         break;
     case ITEM_CALL:
     case ITEM_CUSTOM_CALL:
         json_kv_cstr(j, "call_id", t->call_id.text);
+        if (t->space.len) json_kv_str(j, "namespace", buf_str(&t->space));
         json_kv_str(j, "name", buf_str(&t->name));
         json_kv_str(j, t->kind == ITEM_CALL ? "arguments" : "input",
                     begun ? (str){0} : buf_str(&t->text));
+        break;
+    case ITEM_SEARCH_CALL:
+        json_kv_cstr(j, "call_id", t->call_id.text);
+        json_kv_cstr(j, "execution", "client");
+        json_key(j, "arguments");
+        json_t *args = begun ? NULL : json_parse(buf_str(&t->text), NULL);
+        if (json_is_object(args))
+            json_put_value(j, args);
+        else {
+            json_obj(j);
+            json_end_obj(j);
+        }
+        json_decref(args);
         break;
     }
     json_end_obj(j);
@@ -129,7 +139,7 @@ static void put_response(const run *k, json_out *j, run_status status) {
         json_put_null(j);
     json_key(j, "output");
     json_arr(j);
-    for (size_t i = 0; i < k->n_items; i++) put_item(k, j, &k->items[i], false);
+    for (size_t i = 0; i < k->n_items; i++) put_item(j, &k->items[i], false);
     json_end_arr(j);
     json_key(j, "usage");
     if (ended && k->set)
@@ -226,7 +236,7 @@ static void event_item(run *k, const char *type, const out_item *t, bool begun) 
     json_out j = begin_event(k, type);
     json_kv_int(&j, "output_index", t - k->items);
     json_key(&j, "item");
-    put_item(k, &j, t, begun);
+    put_item(&j, t, begun);
     end_event(k, &j);
 }
 
@@ -269,6 +279,7 @@ static void close_item(run *k, const char *status) {
         event_part(k, "response.content_part.done", t, false);
         break;
     case ITEM_REASONING:
+        if (k->wants_sealed) seal_text(k->a, SEAL_REASONING, buf_str(&t->text), &t->sealed);
         j = begin_item_event(k, "response.reasoning_text.done", t, true);
         json_kv_str(&j, "text", buf_str(&t->text));
         end_event(k, &j);
@@ -290,6 +301,7 @@ static void close_item(run *k, const char *status) {
         json_kv_str(&j, "input", buf_str(&t->text));
         end_event(k, &j);
         break;
+    case ITEM_SEARCH_CALL: break;
     }
     event_item(k, "response.output_item.done", t, false);
 }
@@ -338,10 +350,15 @@ static str take_logprobs(run *k, out_item *t, buf *delta) {
     return inner;
 }
 
-static bool is_custom(const run *k, str name) {
-    for (size_t i = 0; i < json_array_size(k->custom_names); i++)
-        if (str_eq(json_str(json_array_get(k->custom_names, i)), name)) return true;
-    return false;
+/* A call of the tool that the model knows as `name`, which the client may know as something else. */
+static out_item *open_call(run *k, str name) {
+    json_t *tool = json_object_getn(k->offered, name.ptr ? name.ptr : "", name.len);
+    out_item *t = open_item(k, tool ? (item_kind)json_integer_value(json_object_get(tool, "kind"))
+                                    : ITEM_CALL);
+    if (!t) return NULL;
+    buf_append_str(&t->name, tool ? json_str(json_object_get(tool, "name")) : name);
+    buf_append_str(&t->space, json_str(json_object_get(tool, "namespace")));
+    return t;
 }
 
 void run_take_event(run *k, const turn_event *e) {
@@ -371,16 +388,15 @@ void run_take_event(run *k, const turn_event *e) {
         end_event(k, &j);
         break;
     case TURN_CALL_BEGIN:
-        if (!(t = open_item(k, is_custom(k, e->text) ? ITEM_CUSTOM_CALL : ITEM_CALL))) break;
+        if (!(t = open_call(k, e->text))) break;
         snprintf(t->call_id.text, sizeof t->call_id.text, "%.*s", STR_ARG(e->call_id));
-        buf_append_str(&t->name, e->text);
         event_item(k, "response.output_item.added", t, true);
         break;
     case TURN_CALL_ARGS:
         if (!k->item_open || k->items[k->n_items - 1].kind < ITEM_CALL) break;
         t = &k->items[k->n_items - 1];
         buf_append_str(&t->text, e->text);
-        if (t->kind == ITEM_CUSTOM_CALL) break; /* its text is known when it is whole */
+        if (t->kind != ITEM_CALL) break; /* its text is known when it is whole */
         event_call_delta(k, t, e->text);
         break;
     case TURN_CALL_END: close_item(k, "completed"); break;

@@ -18,13 +18,20 @@ typedef enum run_status {
     RUN_FAILED
 } run_status;
 
-typedef enum item_kind { ITEM_MESSAGE, ITEM_REASONING, ITEM_CALL, ITEM_CUSTOM_CALL } item_kind;
+typedef enum item_kind {
+    ITEM_MESSAGE,
+    ITEM_REASONING,
+    ITEM_CALL,
+    ITEM_CUSTOM_CALL,
+    ITEM_SEARCH_CALL /* of tool_search, which the client runs */
+} item_kind;
 typedef struct out_item {
     item_kind kind;
     api_id id;
     api_id call_id;
-    buf name, text; /* text: of the message, the reasoning, the arguments or input */
-    buf logprobs;   /* JSON, comma-separated */
+    buf name, space, text; /* text: of the message, the reasoning, the arguments or input */
+    buf sealed;            /* the reasoning, once it is whole: the same text wherever it is shown */
+    buf logprobs;          /* JSON, comma-separated */
     const char *status;
 } out_item;
 
@@ -47,11 +54,12 @@ struct run {
     json_t *echo;      /* members the response repeats */
     json_t *chat_body;
     json_t *ancestors; /* ids of the responses it builds on */
-    json_t *custom_names;
+    /* By the name the model knows: {kind, name, namespace} of a tool that is no plain function. */
+    json_t *offered;
     str owner, conversation;
     bool holds; /* the conversation's name */
     item_messages messages;
-    size_t *tool_index; /* where tool i of the chat request stood in the client's list */
+    json_t *tool_paths; /* where tool i of the chat request stood in the client's request */
     chat_request *chat;
     bool store, background, stream, keep_log, wants_logprobs, wants_sealed;
     /* run.lock */

@@ -34,10 +34,25 @@ static const char *const hosted[] = {
     "program_output",
 };
 
+/* Items that bring tools along. */
+bool item_has_tools(json_t *item) {
+    str type = json_str(json_object_get(item, "type"));
+    return str_is(type, "additional_tools") || str_is(type, "tool_search_output");
+}
+
 static bool is_hosted(str type) {
     for (size_t i = 0; i < sizeof hosted / sizeof hosted[0]; i++)
         if (str_is(type, hosted[i])) return true;
     return false;
+}
+
+tool_name tool_name_offered(str space, str name) {
+    enum { MAX_NAME = 64 };
+    tool_name out;
+    bool plain = !space.len || str_is(space, "functions") || space.len + 2 + name.len > MAX_NAME;
+    snprintf(out.text, sizeof out.text, "%.*s%s%.*s", plain ? 0 : (int)space.len, space.ptr,
+             plain ? "" : "__", (int)(name.len > 70 ? 70 : name.len), name.ptr ? name.ptr : "");
+    return out;
 }
 
 api_id item_id(const char *type, const char *seed, char which, size_t index) {
@@ -48,6 +63,7 @@ api_id item_id(const char *type, const char *seed, char which, size_t index) {
                          : strcmp(type, "custom_tool_call") == 0        ? "ctc_"
                          : strcmp(type, "custom_tool_call_output") == 0 ? "ctco_"
                          : strcmp(type, "compaction") == 0              ? "cmp_"
+                         : strcmp(type, "tool_search_call") == 0        ? "tsc_"
                                                                         : "item_";
     api_id id;
     snprintf(id.text, sizeof id.text, "%s%.24s%c%zu", prefix, seed, which, index);
@@ -378,13 +394,10 @@ static bool take_reasoning(item_messages *m, json_t *message, error *err) {
     return (s && json_object_set_new(message, "reasoning_content", s) == 0) || no_memory(err);
 }
 
-static bool add_call(item_messages *m, json_t *item, bool custom, const char *path, error *err) {
+/* A call as chat has it; `call` is taken. */
+static bool add_call(item_messages *m, json_t *call, const char *path, error *err) {
     size_t n = json_array_size(m->messages);
     json_t *last = n ? json_array_get(m->messages, n - 1) : NULL;
-    const char *key = custom ? "custom" : "function", *args = custom ? "input" : "arguments";
-    json_t *call =
-        json_pack("{s:O, s:s, s:{s:O, s:O}}", "id", json_object_get(item, "call_id"), "type", key,
-                  key, "name", json_object_get(item, "name"), args, json_object_get(item, args));
     if (!call) return no_memory(err);
     /* One turn of the assistant: its words, then its calls. */
     if (last && str_is(json_str(json_object_get(last, "role")), "assistant") && !m->reasoning.len) {
@@ -403,6 +416,52 @@ static bool add_call(item_messages *m, json_t *item, bool custom, const char *pa
         return false;
     }
     return add(m, message, path, err);
+}
+
+static json_t *make_call(json_t *item, bool custom) {
+    const char *key = custom ? "custom" : "function", *args = custom ? "input" : "arguments";
+    tool_name name = tool_name_offered(json_str(json_object_get(item, "namespace")),
+                                       json_str(json_object_get(item, "name")));
+    return json_pack("{s:O, s:s, s:{s:s, s:O}}", "id", json_object_get(item, "call_id"), "type",
+                     key, key, "name", name.text, args, json_object_get(item, args));
+}
+
+/* A search for tools that the client ran: a call like another. What it found is offered from then on
+ * (responses_decode.c); here the model is told the names. */
+static bool add_search(item_messages *m, json_t *item, const char *path, error *err) {
+    buf args = {0};
+    json_out j = json_begin(&args);
+    json_put_value(&j, json_object_get(item, "arguments"));
+    json_t *call = args.failed
+                       ? NULL
+                       : json_pack("{s:O, s:s, s:{s:s, s:s%}}", "id",
+                                   json_object_get(item, "call_id"), "type", "function", "function",
+                                   "name", "tool_search", "arguments", args.ptr, args.len);
+    buf_deinit(&args);
+    return add_call(m, call, path, err);
+}
+
+static void append_names(buf *out, json_t *tools, str space) {
+    for (size_t i = 0; i < json_array_size(tools); i++) {
+        json_t *tool = json_array_get(tools, i), *inner = json_object_get(tool, "tools");
+        str name = json_str(json_object_get(tool, "name"));
+        if (inner && !space.len)
+            append_names(out, inner, name);
+        else
+            buf_printf(out, "\n%s", tool_name_offered(space, name).text);
+    }
+}
+
+static bool add_found(item_messages *m, json_t *item, const char *path, error *err) {
+    buf text = {0};
+    buf_append_cstr(&text, "Tools that can be called now:");
+    append_names(&text, json_object_get(item, "tools"), (str){0});
+    json_t *message =
+        text.failed ? NULL
+                    : json_pack("{s:s, s:O, s:s%}", "role", "tool", "tool_call_id",
+                                json_object_get(item, "call_id"), "content", text.ptr, text.len);
+    buf_deinit(&text);
+    return message ? add(m, message, path, err) : no_memory(err);
 }
 
 static bool add_reasoning(api *a, item_messages *m, json_t *item, const char *path, error *err) {
@@ -457,8 +516,11 @@ static bool add_item(api *a, item_messages *m, json_t *item, const char *path, e
         return add(m, message, path, err);
     }
     if (str_is(type, "reasoning")) return add_reasoning(a, m, item, path, err);
-    if (str_is(type, "function_call")) return add_call(m, item, false, path, err);
-    if (str_is(type, "custom_tool_call")) return add_call(m, item, true, path, err);
+    if (str_is(type, "function_call")) return add_call(m, make_call(item, false), path, err);
+    if (str_is(type, "custom_tool_call")) return add_call(m, make_call(item, true), path, err);
+    bool by_client = json_is_string(json_object_get(item, "call_id"));
+    if (str_is(type, "tool_search_call") && by_client) return add_search(m, item, path, err);
+    if (str_is(type, "tool_search_output") && by_client) return add_found(m, item, path, err);
     if (str_is(type, "compaction")) return add_compaction(a, m, item, path, err);
     if (str_is(type, "function_call_output") || str_is(type, "custom_tool_call_output")) {
         json_t *output = json_object_get(item, "output");

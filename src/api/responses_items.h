@@ -16,6 +16,15 @@ json_t *items_normalise(api *a, str owner, json_t *input, const char *path, cons
 /* "msg_" + seed + which + index: an output item's id tells which response it belongs to. */
 api_id item_id(const char *type, const char *seed, char which, size_t index);
 
+/* How the model knows a tool of a namespace: models know functions by one name only. Harmony's own
+ * "functions" needs none, nor does a name that would become too long. */
+typedef struct tool_name {
+    char text[72];
+} tool_name;
+tool_name tool_name_offered(str space, str name);
+/* Whether its `tools` are offered like the request's own. */
+bool item_has_tools(json_t *item);
+
 /* Messages for a chat request, made of items. */
 typedef struct item_messages {
     json_t *messages; /* array; owned */

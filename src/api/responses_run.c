@@ -23,7 +23,9 @@ struct runs {
 static void free_items(run *k) {
     for (size_t i = 0; i < k->n_items; i++) {
         buf_deinit(&k->items[i].name);
+        buf_deinit(&k->items[i].space);
         buf_deinit(&k->items[i].text);
+        buf_deinit(&k->items[i].sealed);
         buf_deinit(&k->items[i].logprobs);
     }
     free(k->items);
@@ -47,7 +49,8 @@ void run_free(run *k) {
     json_decref(k->echo);
     json_decref(k->chat_body);
     json_decref(k->ancestors);
-    json_decref(k->custom_names);
+    json_decref(k->offered);
+    json_decref(k->tool_paths);
     buf_deinit(&k->log);
     buf_deinit(&k->final);
     free(k->ends);

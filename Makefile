@@ -111,6 +111,9 @@ $(B)/src/hub/builtin.o: $(HOUSE_MODEL)
 $(B)/src/hub/builtin.o: ISA := -DORIEL_BUILTIN='"$(abspath $(HOUSE_MODEL))"'
 endif
 
+# The chat page lies in the program as well.
+$(B)/src/api/page.o: $(wildcard src/page/*)
+
 # The commit goes into measurements. It changes this one file, and only when it changed.
 COMMIT := $(shell git describe --always --dirty=+ --exclude='*' 2>/dev/null)
 ifneq ($(COMMIT),)

@@ -44,6 +44,7 @@ typedef struct api_options {
     int truncation; /* 1 auto, 0 disabled, −1: oldest turns are dropped where max_context_tokens is set */
     const char *data_dir;  /* what is stored lies below it; NULL = nothing is */
     int64_t store_seconds; /* stored answers expire after; 0 = never */
+    bool page;             /* serve the chat page on /; default true */
 } api_options;
 
 api_options api_defaults(void);

@@ -72,6 +72,8 @@ static const struct {
     {"POST", "/tokenize", &tokenize_fields, "llama.cpp's and vLLM's"},
     {"POST", "/detokenize", NULL, "tokens"},
     {"GET", "/props", NULL, "llama.cpp's: sizes, defaults, the chat template"},
+    {"GET", "/", NULL, "the chat page; with --no-page a few words about the server"},
+    {"GET", "/page/{file}", NULL, "its files"},
     {"GET", "/v1/models", NULL, ""},
     {"GET", "/v1/models/{model}", NULL, "'default' is the loaded model"},
 };

@@ -67,7 +67,8 @@ static const struct {
     {"GET", "/health", route_health, true},
     {"GET", "/v1/health", route_health, true},
     {"GET", "/metrics", route_metrics, false},
-    {"GET", "/", route_root, true},
+    {"GET", "/", route_page, true},
+    {"GET", "/page/{file}", route_page, true},
 };
 
 /* Every path of OpenAI's specification (API 2.3.0) with its methods. */

@@ -80,5 +80,6 @@ route_fn route_batch_create, route_batch_list, route_batch_get, /* batches.c */
 route_fn route_tokenize, route_detokenize, route_props; /* tokens.c */
 route_fn route_models, route_model;                     /* models.c */
 route_fn route_health, route_metrics, route_root;       /* status.c */
+route_fn route_page;                                    /* page.c */
 
 #endif

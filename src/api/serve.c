@@ -163,7 +163,8 @@ api_options api_defaults(void) {
                          .model_id = "default",
                          .sampling = sample_defaults(),
                          .limits = {{.max_tokens = -1}, {.max_tokens = -1}},
-                         .truncation = -1};
+                         .truncation = -1,
+                         .page = true};
 }
 
 api *api_open(chat *c, const api_options *o, error *err) {

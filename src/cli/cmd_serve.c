@@ -46,18 +46,19 @@ static void print_banner(const session *s, const api *a, const config *c, size_t
     const char *host = strcmp(c->host, "0.0.0.0") == 0 ? "127.0.0.1" : c->host;
     char url[300];
     bool v6 = strchr(host, ':') != NULL;
-    snprintf(url, sizeof url, "http://%s%s%s:%d/v1", v6 ? "[" : "", host, v6 ? "]" : "",
+    snprintf(url, sizeof url, "http://%s%s%s:%d/", v6 ? "[" : "", host, v6 ? "]" : "",
              api_get_port(a));
     printf(
         "oriel serves %s\n\n"
-        "  URL      %s\n"
+        "  page     %s\n"
+        "  URL      %sv1\n"
         "  model    %s (also called default), %s, context %lld tokens\n"
         "  memory   at most %s: weights %s, window %s for %d answers at once\n\n"
         "Try it:\n\n"
-        "  curl %s/chat/completions -H 'Content-Type: application/json' %s\\\n"
+        "  curl %sv1/chat/completions -H 'Content-Type: application/json' %s\\\n"
         "    -d '{\"model\": \"default\", \"temperature\": 0, \"messages\": [{\"role\": \"user\", \"content\": \"What is the capital of France?\"}]}'\n\n"
         "Ctrl-C stops the server.\n",
-        s->model.id, url, s->model.id, engine_get_model(s->e)->arch,
+        s->model.id, c->no_page ? "off" : url, url, s->model.id, engine_get_model(s->e)->arch,
         (long long)engine_get_config(s->e)->max_context_tokens, term_bytes(p->total).text,
         term_bytes(p->weights).text, term_bytes(p->kv).text, engine_get_config(s->e)->n_parallel,
         url, n_keys ? "-H \"Authorization: Bearer $ORIEL_KEY\" " : "");
@@ -111,6 +112,7 @@ int cmd_serve(int argc, char **argv) {
         goto done;
     }
     o.store_seconds = c.store_days * 86400;
+    o.page = !c.no_page;
     if (!(a = api_open(s.chat, &o, &err))) goto done;
     if (!c.quiet) print_banner(&s, a, &c, n_keys);
     while (!term_interrupts()) nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);

@@ -201,6 +201,7 @@ static const option options[] = {
      .help = "where oriel keeps its state"},
     {"no-store", FLAG, AT(no_store), .commands = CONFIG_SERVE,
      .help = "keep nothing: no stored responses, conversations, files or batches"},
+    {"no-page", FLAG, AT(no_page), .commands = CONFIG_SERVE, .help = "no chat page on /"},
     {"store-days", INT, AT(store_days), .commands = CONFIG_SERVE, .min = 0, .max = 36500,
      .fallback = "30", .arg = "N", .help = "stored answers expire after N days; 0 is never"},
     {"debug", TEXT, AT(debug_dir), .commands = TURN | CONFIG_SERVE, .arg = "DIR",

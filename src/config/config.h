@@ -64,7 +64,7 @@ typedef struct config {
     size_t n_api_key, n_cors_origin, n_allow_host;
     const char *api_key_file;
     const char *transcribe_command, *image_command;
-    bool no_store;
+    bool no_store, no_page;
     int64_t store_days;
     /* bench */
     int64_t prompt_tokens, generate_tokens, repeat;

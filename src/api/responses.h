@@ -44,7 +44,7 @@ json_t *run_own_input(const run *k); /* normal; borrowed */
 json_t *run_messages(const run *k);  /* chat messages; borrowed */
 void run_drop_last_input(run *k);    /* out of run_input, not out of the prompt */
 /* What its prompt lost, as headers. */
-void run_put_headers(const run *k, http_req *r);
+void run_put_headers(run *k, http_req *r);
 void responses_put_usage(const choice *c, json_out *j);
 /* As it is now. */
 void run_render(run *k, buf *out);

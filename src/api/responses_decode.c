@@ -6,7 +6,8 @@
 #include "api/responses_impl.h"
 #include "base/os.h"
 
-enum { MAX_CHAIN = 10000, MIN_OUTPUT = 16 };
+enum { MAX_CHAIN = 10000, MIN_OUTPUT = 16, MAX_MANAGEMENT = 16, MIN_THRESHOLD = 1000 };
+enum { COMPACT_BY_CONTEXT = -1 }; /* at three quarters of the longest prompt */
 
 typedef struct response_params {
     str model, instructions, previous, conversation;
@@ -15,7 +16,7 @@ typedef struct response_params {
     bool store, background, stream, parallel_tool_calls;
     bool has_stream_options, include_usage;
     bool wants_sealed, wants_logprobs;
-    int64_t max_output_tokens, max_tool_calls, top_logprobs;
+    int64_t max_output_tokens, max_tool_calls, top_logprobs, compact_threshold;
     int service_tier;
 } response_params;
 
@@ -112,6 +113,30 @@ static bool decode_reasoning(const field_ctx *c, json_t *v, const char *path, vo
     json_t *summary = field_get(v, "summary");
     return !summary ||
            field_enum(summary, path_member(&at, path, "summary"), summaries, &which, err);
+}
+
+static bool decode_context_management(const field_ctx *c, json_t *v, const char *path, void *out,
+                                      error *err) {
+    (void)c;
+    static const char *const types[] = {"compaction", NULL};
+    response_params *p = out;
+    if (!field_array(v, path, MAX_MANAGEMENT, err)) return false;
+    for (size_t i = 0; i < json_array_size(v); i++) {
+        json_t *entry = json_array_get(v, i), *type, *threshold;
+        field_path at, member;
+        int which;
+        path_index(&at, path, i);
+        if (!field_object(entry, at.text, err) ||
+            !(type = field_need(entry, "type", at.text, err)) ||
+            !field_enum(type, path_member(&member, at.text, "type"), types, &which, err))
+            return false;
+        p->compact_threshold = COMPACT_BY_CONTEXT;
+        if ((threshold = field_get(entry, "compact_threshold")) &&
+            !field_int(threshold, path_member(&member, at.text, "compact_threshold"), MIN_THRESHOLD,
+                       1ll << 40, &p->compact_threshold, err))
+            return false;
+    }
+    return true;
 }
 
 static bool decode_stream_options(const field_ctx *c, json_t *v, const char *path, void *out,
@@ -218,7 +243,11 @@ static const field fields[] = {
     {.name = "safety_identifier", .kind = FIELD_ACCEPT, .doc = "echoed, no effect"},
     {.name = "prompt_cache_key", .kind = FIELD_ACCEPT, .doc = "echoed, no effect"},
     {.name = "prompt_cache_retention", .kind = FIELD_ACCEPT, .doc = "echoed, no effect"},
-    {.name = "context_management", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
+    {.name = "context_management",
+     .kind = FIELD_CUSTOM,
+     .decode = decode_context_management,
+     .doc = "compaction: prompts above compact_threshold tokens (from 1000; default three quarters "
+            "of the context) are summarised first, into a sealed item that leads the output"},
     {.name = "moderation", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
 };
 const field_table response_fields = {fields, sizeof fields / sizeof fields[0]};
@@ -639,6 +668,9 @@ static bool decode(run *k, run_purpose purpose, json_t *body, error *err) {
     k->keep_log = p.stream || p.background;
     k->wants_logprobs = p.wants_logprobs;
     k->wants_sealed = p.wants_sealed;
+    k->compact_threshold = p.compact_threshold != COMPACT_BY_CONTEXT
+                               ? p.compact_threshold
+                               : engine_get_config(a->engine)->max_context_tokens / 4 * 3;
     if (p.conversation.len) {
         char *copy = arena_dup(&k->mem, p.conversation);
         if (copy) k->conversation = str_make(copy, p.conversation.len);
@@ -686,12 +718,13 @@ run *run_decode(api *a, str owner, json_t *body, const char *id, run_purpose pur
     pthread_mutex_init(&k->lock, NULL);
     k->all_input = json_array();
     k->ancestors = json_array();
+    k->keep = json_array();
     k->offered = json_object();
     k->tool_paths = json_array();
     /* Its own copy of the top: what it repeats later must not be the HTTP request's. */
     k->request = json_is_object(body) ? json_copy(body) : json_incref(body);
-    if (!copy || !k->all_input || !k->ancestors || !k->offered || !k->tool_paths || !k->request ||
-        !item_messages_init(&k->messages)) {
+    if (!copy || !k->all_input || !k->ancestors || !k->keep || !k->offered || !k->tool_paths ||
+        !k->request || !item_messages_init(&k->messages)) {
         error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
         run_free(k);
         return NULL;

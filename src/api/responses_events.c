@@ -6,8 +6,8 @@
 #include "api/responses_impl.h"
 #include "api/tools.h"
 
-static const char *const kinds[] = {"message", "reasoning", "function_call", "custom_tool_call",
-                                    "tool_search_call"};
+static const char *const kinds[] = {"message",          "reasoning",        "function_call",
+                                    "custom_tool_call", "tool_search_call", "compaction"};
 
 const char *run_status_name(run_status s) {
     static const char *const names[] = {"queued",     "in_progress", "completed",
@@ -43,7 +43,8 @@ static void put_item(json_out *j, const out_item *t, bool begun) {
     json_obj(j);
     json_kv_cstr(j, "id", t->id.text);
     json_kv_cstr(j, "type", kinds[t->kind]);
-    if (t->kind != ITEM_CUSTOM_CALL) json_kv_cstr(j, "status", t->status);
+    if (t->kind != ITEM_CUSTOM_CALL && t->kind != ITEM_COMPACTION)
+        json_kv_cstr(j, "status", t->status);
     switch (t->kind) {
     case ITEM_MESSAGE:
         json_kv_cstr(j, "role", "assistant");
@@ -83,6 +84,7 @@ static void put_item(json_out *j, const out_item *t, bool begun) {
         }
         json_decref(args);
         break;
+    case ITEM_COMPACTION: json_kv_str(j, "encrypted_content", buf_str(&t->sealed)); break;
     }
     json_end_obj(j);
 }
@@ -301,7 +303,8 @@ static void close_item(run *k, const char *status) {
         json_kv_str(&j, "input", buf_str(&t->text));
         end_event(k, &j);
         break;
-    case ITEM_SEARCH_CALL: break;
+    case ITEM_SEARCH_CALL:
+    case ITEM_COMPACTION: break;
     }
     event_item(k, "response.output_item.done", t, false);
 }
@@ -321,6 +324,14 @@ static out_item *open_item(run *k, item_kind kind) {
     k->n_items++;
     k->item_open = true;
     return t;
+}
+
+void run_event_compaction(run *k, str sealed) {
+    out_item *t = open_item(k, ITEM_COMPACTION);
+    if (!t) return;
+    buf_append_str(&t->sealed, sealed);
+    event_item(k, "response.output_item.added", t, false);
+    close_item(k, "completed");
 }
 
 /* The open item if it is of that kind, else a new one, announced. */
@@ -420,10 +431,14 @@ void run_take_event(run *k, const turn_event *e) {
     buf_clear(&k->set->items[0].reasoning);
 }
 
+static bool has_answer(const run *k) {
+    return k->n_items && k->items[k->n_items - 1].kind != ITEM_COMPACTION;
+}
+
 void run_event_end(run *k) {
     bool whole = k->status == RUN_COMPLETED;
     /* A model that said nothing said an empty message. */
-    if (k->n_items == 0 && k->status <= RUN_INCOMPLETE) want_item(k, ITEM_MESSAGE);
+    if (!has_answer(k) && k->status <= RUN_INCOMPLETE) want_item(k, ITEM_MESSAGE);
     close_item(k, whole ? "completed" : "incomplete");
     run_event_response(k, whole                     ? "response.completed"
                           : k->status == RUN_FAILED ? "response.failed"

@@ -8,7 +8,7 @@
 
 #include "api/responses.h"
 
-typedef enum run_phase { RUN_DECODED, RUN_GENERATES, RUN_SAVES, RUN_OVER } run_phase;
+typedef enum run_phase { RUN_DECODED, RUN_COMPACTS, RUN_GENERATES, RUN_SAVES, RUN_OVER } run_phase;
 typedef enum run_status {
     RUN_QUEUED,
     RUN_IN_PROGRESS,
@@ -23,7 +23,8 @@ typedef enum item_kind {
     ITEM_REASONING,
     ITEM_CALL,
     ITEM_CUSTOM_CALL,
-    ITEM_SEARCH_CALL /* of tool_search, which the client runs */
+    ITEM_SEARCH_CALL, /* of tool_search, which the client runs */
+    ITEM_COMPACTION
 } item_kind;
 typedef struct out_item {
     item_kind kind;
@@ -53,7 +54,9 @@ struct run {
     json_t *all_input; /* those of before, too */
     json_t *echo;      /* members the response repeats */
     json_t *chat_body;
-    json_t *ancestors; /* ids of the responses it builds on */
+    json_t *keep;              /* what requests that were decoded borrow from */
+    int64_t compact_threshold; /* prompts with more tokens are summarised first; 0 = never */
+    json_t *ancestors;         /* ids of the responses it builds on */
     /* By the name the model knows: {kind, name, namespace} of a tool that is no plain function. */
     json_t *offered;
     str owner, conversation;
@@ -88,6 +91,7 @@ void run_event_response(run *k, const char *type);
 void run_event_error(run *k, const error *err);
 void run_event_end(run *k); /* closes what is open, then completed, incomplete or failed */
 void run_event_drop_last(run *k);
+void run_event_compaction(run *k, str sealed);
 void run_take_event(run *k, const turn_event *e);
 
 /* Others may answer in its conversation now. */
@@ -95,6 +99,12 @@ void run_release(run *k);
 
 /* The client's names for the chat request's parameters. */
 void run_fix_param(const run *k, error *err);
+
+/* responses_compact.c: whether its prompt is to be summarised before it is answered; the request for
+ * the summary; and, when that was answered by k->set, the item, the new prompt and k->chat. */
+bool compaction_is_due(const run *k);
+chat_request *compaction_request(run *k, error *err);
+bool compaction_apply(run *k, error *err);
 
 /* conversations.c */
 bool conversation_put_items(store_tx *tx, str owner, str id, json_t *items, error *err);

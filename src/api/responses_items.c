@@ -481,18 +481,46 @@ static bool add_reasoning(api *a, item_messages *m, json_t *item, const char *pa
     return !m->reasoning.failed || no_memory(err);
 }
 
+static bool add_summary(item_messages *m, str summary, const char *path, error *err) {
+    static const char head[] = "Summary of the conversation so far:\n";
+    buf text = {0};
+    buf_append_cstr(&text, head);
+    buf_append_str(&text, summary);
+    json_t *message = text.failed
+                          ? NULL
+                          : json_pack("{s:s, s:s%}", "role", "user", "content", text.ptr, text.len);
+    buf_deinit(&text);
+    return message ? add(m, message, path, err) : no_memory(err);
+}
+
+/* Takes the place of every message so far but the first, if that is the system's. */
+static bool add_window(api *a, item_messages *m, str window, const char *path, error *err) {
+    json_t *v = json_parse(window, err), *first = json_array_get(m->messages, 0);
+    if (!v) return false;
+    str role = json_str(json_object_get(first, "role"));
+    size_t stays = str_is(role, "developer") || str_is(role, "system") ? 1 : 0;
+    while (json_array_size(m->messages) > stays)
+        json_array_remove(m->messages, json_array_size(m->messages) - 1);
+    buf_clear(&m->reasoning);
+    bool ok = add_summary(m, json_str(json_object_get(v, "summary")), path, err) &&
+              item_messages_add(a, m, json_object_get(v, "items"), path, err);
+    json_decref(v);
+    return ok;
+}
+
 static bool add_compaction(api *a, item_messages *m, json_t *item, const char *path, error *err) {
     field_path at;
     buf text = {0};
-    buf_append_cstr(&text, "Summary of the conversation so far:\n");
-    bool ok =
-        unseal_text(a, SEAL_COMPACTION, json_str(json_object_get(item, "encrypted_content")),
-                    &text) ||
-        error_set(err, ERR_INVALID_VALUE, path_member(&at, path, "encrypted_content"),
-                  "The encrypted content could not be verified: it was not made by this server, "
-                  "or was changed.");
-    ok = ok &&
-         add(m, json_pack("{s:s, s:s%}", "role", "user", "content", text.ptr, text.len), path, err);
+    str sealed = json_str(json_object_get(item, "encrypted_content"));
+    bool ok;
+    if (unseal_text(a, SEAL_WINDOW, sealed, &text))
+        ok = add_window(a, m, buf_str(&text), path, err);
+    else if (unseal_text(a, SEAL_COMPACTION, sealed, &text))
+        ok = add_summary(m, buf_str(&text), path, err);
+    else
+        ok = error_set(err, ERR_INVALID_VALUE, path_member(&at, path, "encrypted_content"),
+                       "The encrypted content could not be verified: it was not made by this "
+                       "server, or was changed.");
     buf_deinit(&text);
     return ok;
 }

@@ -46,5 +46,6 @@ void item_messages_fix_param(const item_messages *m, error *err);
 /* The purposes things are sealed for. */
 #define SEAL_REASONING  "reasoning"
 #define SEAL_COMPACTION "compaction"
+#define SEAL_WINDOW     "window" /* a summary that stands for all before it, with the last words */
 
 #endif

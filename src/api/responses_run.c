@@ -49,6 +49,7 @@ void run_free(run *k) {
     json_decref(k->echo);
     json_decref(k->chat_body);
     json_decref(k->ancestors);
+    json_decref(k->keep);
     json_decref(k->offered);
     json_decref(k->tool_paths);
     buf_deinit(&k->log);
@@ -87,17 +88,22 @@ static void wake_run(void *ctx) {
     worker_wake(k->a->worker);
 }
 
+static bool start_turn(run *k, chat_request *q, bool keep_tokens, error *err) {
+    return (k->set =
+                choices_new(k->a, 1, keep_tokens, chat_request_make_turn, q, wake_run, k, err));
+}
+
 bool run_start(run *k, error *err) {
     runs *s = worker_runs(k->a->worker);
-    k->set =
-        choices_new(k->a, 1, k->wants_logprobs, chat_request_make_turn, k->chat, wake_run, k, err);
-    if (!k->set) {
+    bool compacts = compaction_is_due(k);
+    chat_request *q = compacts ? compaction_request(k, err) : k->chat;
+    if (!q || !start_turn(k, q, k->wants_logprobs && !compacts, err)) {
         if (err->code == ERR_CONTEXT_LENGTH || err->code == ERR_TEMPLATE)
             snprintf(err->param, sizeof err->param, "input");
         run_fix_param(k, err);
         return false;
     }
-    k->phase = RUN_GENERATES;
+    k->phase = compacts ? RUN_COMPACTS : RUN_GENERATES;
     if (k->background) run_event_response(k, "response.queued");
     run_event_response(k, "response.created");
     run_event_response(k, "response.in_progress");
@@ -111,8 +117,10 @@ bool run_start(run *k, error *err) {
     return true;
 }
 
-void run_put_headers(const run *k, http_req *r) {
+void run_put_headers(run *k, http_req *r) {
+    pthread_mutex_lock(&k->lock);
     choices_put_headers(k->set, r);
+    pthread_mutex_unlock(&k->lock);
 }
 
 void run_forget(run *k) {
@@ -147,7 +155,7 @@ static void end_reader(void *ctx) {
             *p = d->next;
             break;
         }
-    bool cancel = d->owner && k->phase == RUN_GENERATES;
+    bool cancel = d->owner && k->phase <= RUN_GENERATES;
     pthread_mutex_unlock(&k->lock);
     if (cancel) run_cancel(k);
     run_unref(k);
@@ -264,7 +272,7 @@ bool run_save_queued(store_tx *tx, void *ctx, error *err) {
     run *k = ctx;
     pthread_mutex_lock(&k->lock);
     bool ok = true;
-    if (k->phase == RUN_GENERATES &&
+    if (k->phase <= RUN_GENERATES &&
         !atomic_load(&k->forgotten)) { /* else its end is written already */
         buf data = {0};
         run_put_response(k, &data, RUN_IN_PROGRESS);
@@ -350,17 +358,42 @@ static void end_saving(run *k) {
 
 /* ── driving ── */
 
+/* The summary is written: the answer can begin. */
+static void end_compacting(run *k) {
+    const error *failed;
+    error err = {0};
+    if (!choices_drain(k->set)) return;
+    if (k->cancelled) {
+        k->status = RUN_CANCELLED;
+    } else if ((failed = choices_failure(k->set)) || !compaction_apply(k, &err)) {
+        k->status = RUN_FAILED;
+        k->err = failed ? *failed : err;
+    } else {
+        choices *before = k->set;
+        if (start_turn(k, k->chat, k->wants_logprobs, &err)) {
+            choices_free(before);
+            k->phase = RUN_GENERATES;
+            return;
+        }
+        k->set = before;
+        k->status = RUN_FAILED;
+        k->err = err;
+    }
+    begin_saving(k);
+}
+
 static void advance(run *k) {
     pthread_mutex_lock(&k->lock);
     size_t before = k->n_shown;
     run_phase phase = k->phase;
+    if (k->phase <= RUN_GENERATES && atomic_load(&k->cancel) && !k->cancelled) {
+        k->cancelled = true;
+        turn_cancel(k->set->items[0].t);
+    }
+    if (k->phase == RUN_COMPACTS) end_compacting(k);
     if (k->phase == RUN_GENERATES) {
         turn_event e;
         bool ended = false;
-        if (atomic_load(&k->cancel) && !k->cancelled) {
-            k->cancelled = true;
-            turn_cancel(k->set->items[0].t);
-        }
         while (!ended && choice_next(k->set, 0, &e)) {
             run_take_event(k, &e);
             ended = e.kind == TURN_END;

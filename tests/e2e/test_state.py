@@ -332,6 +332,56 @@ def stored_completions():
         error(s, "GET", f"/v1/chat/completions/{not_kept['id']}", status=404)
 
 
+@test
+def a_threshold_summarises_before_answering():
+    """context_management: what came before becomes one sealed item of the output, and the prompt gets short again."""
+    with Server("--ctx", 4096) as s:
+        manage = [{"type": "compaction", "compact_threshold": 1000}]
+        old = [{"role": "user", "content": "Remember this. " * 200}, {"role": "assistant", "content": "I will. " * 100}]
+        last = {"role": "user", "content": "My name is Ada. Say hi."}
+        whole = ask(s, [*old, last], context_management=None)
+        assert whole["usage"]["input_tokens"] > 1000
+        e = events(s, "/v1/responses", dict(ASK, input=[*old, last], context_management=manage, instructions="Be brief.", stream=True))
+        assert [x["sequence_number"] for x in e] == list(range(len(e))) and e[-1]["type"] == "response.completed", e[-1]
+        added, done = [x for x in e if x["type"].startswith("response.output_item")][:2]
+        assert (added["type"], done["type"]) == ("response.output_item.added", "response.output_item.done") and added["output_index"] == done["output_index"] == 0
+        r = e[-1]["response"]
+        first = r["output"][0]
+        assert added["item"] == done["item"] == first and first["type"] == "compaction" and first["id"].startswith("cmp_") and len(first["encrypted_content"]) > 40
+        assert [o["type"] for o in r["output"]][1:] and "compaction" not in [o["type"] for o in r["output"]][1:]
+        assert r["usage"]["input_tokens"] < 1000 and text_of(r)
+        # What the user said last is there word for word.
+        short = ask(s, [first, {"role": "user", "content": "Hi"}])
+        bare = ask(s, [{"role": "user", "content": "Hi"}])
+        assert short["usage"]["input_tokens"] > bare["usage"]["input_tokens"] + 10
+        # It stands for all before it, however the conversation goes on.
+        more = {"role": "user", "content": "And my name?"}
+        b = ask(s, [more], previous_response_id=r["id"])
+        c = ask(s, [*old, last, *r["output"], more])
+        d = ask(s, [*r["output"], more])
+        assert b["usage"]["input_tokens"] == c["usage"]["input_tokens"] == d["usage"]["input_tokens"] < 1000
+        assert text_of(b) == text_of(c) == text_of(d)
+        assert [i["type"] for i in s.get(f"/v1/responses/{c['id']}/input_items?order=asc")["data"]][:4] == ["message"] * 3 + ["compaction"]
+        # Below the threshold nothing happens.
+        assert ask(s, [last], context_management=manage)["output"][0]["type"] != "compaction"
+        # A conversation keeps it, a background response makes it too.
+        k = s.post("/v1/conversations", {"items": old})
+        g = ask(s, [last], conversation=k["id"], context_management=manage, background=True)
+        g = wait_for(lambda: (lambda v: v["status"] not in ("queued", "in_progress") and v)(s.get(f"/v1/responses/{g['id']}")), 60, "its end")
+        assert g["output"][0]["type"] == "compaction", g
+        assert ask(s, [more], conversation=k["id"])["usage"]["input_tokens"] < 1000
+        # Cancelled while it summarises, it is cancelled.
+        h = ask(s, [*old, last], background=True, context_management=manage)
+        assert s.post(f"/v1/responses/{h['id']}/cancel", {})["status"] in ("cancelled", "completed", "incomplete")
+        # Too long for the context altogether: refused without, answered with it.
+        long = [{"role": "user", "content": "Remember this. " * 300}, {"role": "assistant", "content": "I will. " * 100}] * 4
+        error(s, "POST", "/v1/responses", dict(ASK, input=[*long, last]), code="context_length_exceeded", param="input")
+        assert ask(s, [*long, last], context_management=[{"type": "compaction"}])["output"][0]["type"] == "compaction"
+        for bad, param in (([{"type": "x"}], "[0].type"), ([{}], "[0].type"), ({}, ""), ([{"type": "compaction", "compact_threshold": 999}], "[0].compact_threshold"),
+                           ([{"type": "compaction", "compact_threshold": "x"}], "[0].compact_threshold")):
+            error(s, "POST", "/v1/responses", dict(ASK, input="x", context_management=bad), param="context_management" + param)
+
+
 # ── files, uploads ──
 
 

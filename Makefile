@@ -66,7 +66,7 @@ FUZZ_BINS := $(FUZZ_SRCS:%.c=$(B)/%)
 BENCH_SRCS := $(sort $(wildcard bench/bench_*.c))
 BENCH_BINS := $(BENCH_SRCS:%.c=$(B)/%)
 
-.PHONY: all help docs test soak check-tests asan tsan debug bench fuzz fmt lint layers headers metrics install uninstall clean
+.PHONY: all help docs test soak soak-http check-tests asan tsan debug bench fuzz fmt lint layers headers metrics install uninstall clean
 .SECONDARY:
 all: $(B)/oriel
 
@@ -76,6 +76,7 @@ help:
 	@echo 'make debug|asan|tsan    the same program in build/<preset>; `make test PRESET=asan` tests it'
 	@echo 'make fuzz T=gguf        run a fuzz target with clang'"'"'s libFuzzer (FUZZ_SECONDS=60)'
 	@echo 'make soak               the simulator and the random tests for long (SOAK_WORLDS=2000; PRESET=tsan too)'
+	@echo 'make soak-http          connections made and given up at random points (SOAK_CYCLES=10000; PRESET=asan, tsan)'
 	@echo 'make docs               docs/API.md from the route and field tables'
 	@echo 'make bench              build and run the kernel benchmarks'
 	@echo 'make fmt | lint         clang-format | layers, headers, banned calls, clang-tidy'
@@ -149,6 +150,11 @@ soak: $(B)/oriel $(SOAKED:%=$(B)/tests/%)
 	ORIEL_KV_WORLDS=60 $(B)/tests/unit/kv/test_reuse
 	ORIEL_KV_KILLS=200 $(B)/tests/unit/kv/test_disk
 	ORIEL_SIM_WORLDS=$(SOAK_WORLDS) ORIEL_SIM_SEED=$${ORIEL_SIM_SEED:-100000} $(B)/tests/sim/test_engine
+
+# A server whose clients leave at random points: nothing of them may be left.
+SOAK_CYCLES ?= 10000
+soak-http: $(B)/oriel
+	ORIEL_BUILD=$(abspath $(B)) ORIEL_CYCLES=$(SOAK_CYCLES) python3 tests/e2e/test_load.py cycles
 
 asan tsan debug:
 	$(MAKE) PRESET=$@ all

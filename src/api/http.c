@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <limits.h>
+#include <linux/tcp.h>
 #include <microhttpd.h>
 #include <netdb.h>
 #include <pthread.h>
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -21,10 +23,17 @@
 #include "base/os.h"
 
 enum {
-    CONNECTION_MEMORY = 64 * 1024, /* the library's pool per connection: bounds the header block */
-    PULL_TARGET = 16 * 1024,       /* enough per pull to keep a socket busy */
-    DISCARD_FACTOR = 4,            /* a too large body is read to this multiple before we hang up */
+    CONNECTION_MEMORY =
+        128 * 1024,          /* the library's pool per connection, mapped and touched as needed;
+                                       room to refuse HTTP_MAX_HEADER in our own words */
+    PULL_TARGET = 16 * 1024, /* enough per pull to keep a socket busy */
+    DISCARD_FACTOR = 4,      /* a too large body is read to this multiple before we hang up */
     ARENA_CAP = 256 * 1024 * 1024,
+    TRIM_BODY = 1024 * 1024, /* a request this large leaves a heap worth giving back */
+    READER_NICE = 5,         /* of the thread for large bodies: streams that run go first */
+    OTHER_FILES = 128,  /* descriptors that connections may not have: the store's, the model's */
+    ALIVE_AFTER_S = 30, /* a peer that says nothing is asked whether it is there … */
+    ALIVE_EVERY_S = 10, /* … this often */
 };
 
 /* Who holds the request. Only SUSPENDED → WOKEN resumes the connection, so each suspension is
@@ -46,10 +55,19 @@ struct http_req {
     arena mem;
     char id[40];
     char *method, *path;
+    char *authority; /* of a target like http://name/path; else NULL */
     str user;
     int64_t started_ns;
     buf body;
-    bool admitted, too_large, complete, replied, finished;
+    error refusal;    /* of a request without a body: told when it is complete */
+    size_t n_counted; /* bytes of body in the server's sum */
+    bool admitted, long_header, too_large, crowded_out, complete, replied, finished, is_events;
+    /* Its body is read and its handler runs on the reader's thread. An answer given there waits here,
+     * because the library takes answers on its own thread only. */
+    bool is_away;
+    struct http_req *next_away;
+    struct MHD_Response *answer;
+    unsigned answer_status;
     owned *owned;
     struct {
         char *name, *value;
@@ -82,6 +100,7 @@ struct conn {
     int64_t deadline_ns; /* 0 = none */
     http_req *req;       /* while the answer is being made */
     bool watched;
+    bool bad_target;
 };
 
 struct http_server {
@@ -93,9 +112,17 @@ struct http_server {
     int epoll_fd, stop_fd;
     pthread_mutex_t lock; /* conns, and the life of conn.req against the watcher */
     conn *conns;
+    int max_connections, stall_seconds, ping_seconds;
+    int64_t max_bodies;
+    /* Large bodies, one after the other. */
+    pthread_t reader;
+    bool reader_runs, reader_stops, wants_trim;
+    pthread_mutex_t away_lock;
+    pthread_cond_t away_more;
+    http_req *away, **away_tail;
     atomic_bool closing;
     _Atomic uint64_t n_requests, n_aborted, n_timed_out, n_status[6];
-    _Atomic int64_t n_connections, n_active;
+    _Atomic int64_t n_connections, n_active, body_bytes;
 };
 
 /* ── requests ── */
@@ -130,6 +157,7 @@ bool http_is_gone(const http_req *r) {
 
 const char *http_header(const http_req *r, const char *name) {
     if (!r->mhd) return NULL;
+    if (r->authority && strcasecmp(name, "Host") == 0) return r->authority;
     return MHD_lookup_connection_value(r->mhd, MHD_HEADER_KIND, name);
 }
 
@@ -173,6 +201,18 @@ void http_own(http_req *r, void *ctx, void (*free_fn)(void *)) {
     r->owned = o;
 }
 
+/* "http://name:port/path" → the authority, and where the path begins; NULL for any other target. */
+static const char *split_target(const char *target, str *authority) {
+    size_t scheme = strncasecmp(target, "http://", 7) == 0    ? 7
+                    : strncasecmp(target, "https://", 8) == 0 ? 8
+                                                              : 0;
+    if (!scheme) return NULL;
+    const char *end = target + scheme;
+    while (*end && *end != '/') end++;
+    *authority = str_make(target + scheme, (size_t)(end - target) - scheme);
+    return *end ? end : "/";
+}
+
 static http_req *req_new(http_server *s, struct MHD_Connection *mhd, conn *c, const char *method,
                          const char *path) {
     http_req *r = calloc(1, sizeof *r);
@@ -183,6 +223,12 @@ static http_req *req_new(http_server *s, struct MHD_Connection *mhd, conn *c, co
     r->c = c;
     r->started_ns = clock_ns();
     r->body.max = HTTP_MAX_BODY;
+    str authority;
+    const char *rest = mhd ? split_target(path, &authority) : NULL;
+    if (rest) {
+        path = rest;
+        r->authority = arena_dup(&r->mem, authority);
+    }
     r->method = arena_dup(&r->mem, str_from(method));
     r->path = arena_dup(&r->mem, str_from(path));
     unsigned char bytes[12];
@@ -191,7 +237,7 @@ static http_req *req_new(http_server *s, struct MHD_Connection *mhd, conn *c, co
     for (size_t i = 0; i < sizeof bytes; i++)
         n += snprintf(r->id + n, sizeof r->id - (size_t)n, "%02x", bytes[i]);
     atomic_init(&r->state, RUNNING);
-    if (!r->method || !r->path) {
+    if (!r->method || !r->path || (rest && !r->authority)) {
         arena_deinit(&r->mem);
         free(r);
         return NULL;
@@ -200,11 +246,20 @@ static http_req *req_new(http_server *s, struct MHD_Connection *mhd, conn *c, co
 }
 
 static void req_free(http_req *r) {
+    http_server *s = r->server;
+    bool is_large = r->n_counted > TRIM_BODY;
+    atomic_fetch_sub(&s->body_bytes, (int64_t)r->n_counted);
+    if (r->answer) MHD_destroy_response(r->answer);
     for (owned *o = r->owned; o; o = o->next) o->free_fn(o->ctx);
     buf_deinit(&r->body);
     buf_deinit(&r->out);
     arena_deinit(&r->mem);
     free(r);
+    if (!is_large) return;
+    pthread_mutex_lock(&s->away_lock);
+    s->wants_trim = true;
+    pthread_cond_signal(&s->away_more);
+    pthread_mutex_unlock(&s->away_lock);
 }
 
 void http_wake(http_req *r) {
@@ -218,12 +273,15 @@ void http_wake(http_req *r) {
         MHD_resume_connection(r->mhd);
 }
 
-/* Parks the connection until http_wake. A wake that came since the last look resumes it at once. */
-static void park(http_req *r) {
+/* Parks the connection until http_wake. A wake that came since the last look resumes it at once.
+ * False: the server is closing, which waits for nobody to be parked. */
+static bool park(http_req *r) {
+    if (atomic_load(&r->server->closing)) return false;
     MHD_suspend_connection(r->mhd);
     int expected = RUNNING;
     if (!atomic_compare_exchange_strong(&r->state, &expected, SUSPENDED))
         MHD_resume_connection(r->mhd);
+    return true;
 }
 
 static void unpark(http_req *r) {
@@ -243,6 +301,12 @@ static void finish_response(http_req *r, int status, struct MHD_Response *resp, 
     snprintf(ms, sizeof ms, "%lld", (long long)((clock_ns() - r->started_ns) / 1000000));
     MHD_add_response_header(resp, "openai-processing-ms", ms);
     if (status >= 100 && status < 600) atomic_fetch_add(&r->server->n_status[status / 100], 1);
+    if (r->is_away) {
+        r->answer = resp;
+        r->answer_status = (unsigned)status;
+        r->replied = true;
+        return;
+    }
     r->replied = MHD_queue_response(r->mhd, (unsigned)status, resp) == MHD_YES;
     MHD_destroy_response(resp);
 }
@@ -271,7 +335,7 @@ void http_reply(http_req *r, int status, const char *type, buf *body) {
 
 void http_reply_error(http_req *r, const error *err) {
     const error_info *info = error_get_info(err->code);
-    int status = info->http_status;
+    int status = r->long_header ? 431 : info->http_status;
     if (status == 429 || status == 503) {
         http_add_header(r, "Retry-After", "1");
         http_add_header(r, "retry-after-ms", "1000");
@@ -303,9 +367,8 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *to, size_t max) {
                 buf_append_cstr(&r->out, ": ping\n\n");
                 break;
             }
-            atomic_store(&r->waiting_since, clock_ns());
-            park(r);
-            return 0;
+            if (r->is_events) atomic_store(&r->waiting_since, clock_ns());
+            return park(r) ? 0 : MHD_CONTENT_READER_END_WITH_ERROR;
         }
     }
     size_t n = r->out.len - r->out_sent;
@@ -318,6 +381,7 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *to, size_t max) {
 void http_reply_stream(http_req *r, const char *type, http_pull_fn *pull, void *ctx) {
     r->pull = pull;
     r->ctx = ctx;
+    r->is_events = strcmp(type, "text/event-stream") == 0;
     if (!r->mhd) {
         r->local_status = 200;
         r->replied = true;
@@ -467,6 +531,7 @@ typedef struct framing {
     int n_length, n_encoding, n_host;
     bool bad_length, bad_encoding, bad_bytes;
     uint64_t length;
+    size_t n_bytes;
 } framing;
 
 static enum MHD_Result see_header(void *cls, enum MHD_ValueKind kind, const char *key,
@@ -474,6 +539,7 @@ static enum MHD_Result see_header(void *cls, enum MHD_ValueKind kind, const char
     (void)kind;
     framing *f = cls;
     str k = str_make(key, key_len), v = str_make(value, value_len);
+    f->n_bytes += k.len + v.len + 4; /* ": " and the line's end */
     for (size_t i = 0; i < k.len; i++)
         if ((unsigned char)k.ptr[i] <= ' ' || (unsigned char)k.ptr[i] == 0x7F) f->bad_bytes = true;
     for (size_t i = 0; i < v.len; i++) {
@@ -502,11 +568,22 @@ static enum MHD_Result see_header(void *cls, enum MHD_ValueKind kind, const char
 }
 
 /* RFC 9112 §6: what two parsers could read differently is refused. */
-static bool check_framing(http_req *r, const char *version, error *err) {
-    framing f = {0};
+static bool check_framing(http_req *r, const char *version, bool *has_body, error *err) {
+    framing f = {.n_bytes = strlen(r->path)};
+    bool is_old = strcmp(version, "HTTP/1.0") == 0;
     MHD_get_connection_values_n(r->mhd, MHD_HEADER_KIND, see_header, &f);
+    *has_body = f.length || f.n_encoding;
     if (f.bad_bytes)
         return error_set(err, ERR_MALFORMED, NULL, "A header holds control characters.");
+    if (r->c && r->c->bad_target)
+        return error_set(err, ERR_MALFORMED, NULL, "The request's target holds a NUL (%%00).");
+    if (r->authority && !r->authority[0])
+        return error_set(err, ERR_MALFORMED, NULL, "The request's target names no host.");
+    r->long_header = f.n_bytes > HTTP_MAX_HEADER;
+    if (r->long_header)
+        return error_set(err, ERR_BODY_TOO_LARGE, NULL,
+                         "The request line and headers have %zu bytes; at most %d are accepted.",
+                         f.n_bytes, HTTP_MAX_HEADER);
     if (f.n_length > 1 || f.bad_length)
         return error_set(err, ERR_MALFORMED, NULL,
                          "There must be one numeric Content-Length header.");
@@ -516,7 +593,9 @@ static bool check_framing(http_req *r, const char *version, error *err) {
     if (f.n_length && f.n_encoding)
         return error_set(err, ERR_MALFORMED, NULL,
                          "Content-Length and Transfer-Encoding exclude each other.");
-    if (f.n_host > 1 || (f.n_host == 0 && strcmp(version, "HTTP/1.0") != 0))
+    if (f.n_encoding && is_old)
+        return error_set(err, ERR_MALFORMED, NULL, "HTTP/1.0 has no Transfer-Encoding.");
+    if (f.n_host > 1 || (f.n_host == 0 && !is_old))
         return error_set(err, ERR_MALFORMED, NULL, "There must be exactly one Host header.");
     if (f.length > HTTP_MAX_BODY)
         return error_set(err, ERR_BODY_TOO_LARGE, NULL,
@@ -568,6 +647,118 @@ static void unwatch(http_req *r) {
     pthread_mutex_unlock(&s->lock);
 }
 
+/* Only at the end of the upload can an answer be queued; a client that never ends it is cut off. out_sent
+ * counts what was thrown away. */
+static void take_body(http_req *r, const char *data, size_t n) {
+    http_server *s = r->server;
+    if (!r->admitted) return;
+    if (!r->too_large && !r->crowded_out) {
+        int64_t all = atomic_fetch_add(&s->body_bytes, (int64_t)n) + (int64_t)n;
+        r->n_counted += n;
+        r->crowded_out = all > s->max_bodies;
+        if (!r->crowded_out) buf_append(&r->body, data, n);
+        if (!r->body.failed && !r->crowded_out) return;
+        r->too_large = r->body.failed;
+        r->out_sent = r->body.len;
+        buf_deinit(&r->body);
+        atomic_fetch_sub(&s->body_bytes, (int64_t)r->n_counted);
+        r->n_counted = 0;
+    }
+    r->out_sent += n;
+}
+
+/* What decompressing added. */
+static bool count_decoded(http_req *r) {
+    http_server *s = r->server;
+    int64_t more = (int64_t)r->body.len - (int64_t)r->n_counted;
+    r->n_counted = r->body.len;
+    return atomic_fetch_add(&s->body_bytes, more) + more <= s->max_bodies;
+}
+
+/* The whole request is here. */
+static void begin(http_req *r) {
+    static const char crowded[] =
+        "The requests that are here now fill the memory for their bodies.";
+    http_server *s = r->server;
+    error err = {0};
+    if (error_is_set(&r->refusal))
+        err = r->refusal;
+    else if (r->too_large)
+        error_set(&err, ERR_BODY_TOO_LARGE, NULL, "The body has more than %d bytes.",
+                  HTTP_MAX_BODY);
+    else if (r->crowded_out)
+        error_set(&err, ERR_OVERLOADED, NULL, "%s", crowded);
+    else if (!r->body.ptr && !buf_reserve(&r->body, 0))
+        error_set(&err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
+    else if (decode_body(r, &err) && !count_decoded(r))
+        error_set(&err, ERR_OVERLOADED, NULL, "%s", crowded);
+    if (error_is_set(&err))
+        http_reply_error(r, &err);
+    else
+        s->app.handle(s->app.ctx, r);
+}
+
+/* ── large bodies ── */
+
+static bool is_heavy(const http_req *r) {
+    return r->body.len > HTTP_LIGHT_BODY || http_header(r, "Content-Encoding");
+}
+
+/* The connection stands still until the reader is done with it; wakes in between leave their mark. */
+static bool send_away(http_req *r) {
+    http_server *s = r->server;
+    pthread_mutex_lock(&s->away_lock);
+    bool ok = !s->reader_stops;
+    if (ok) {
+        MHD_suspend_connection(r->mhd);
+        r->is_away = true;
+        r->next_away = NULL;
+        *s->away_tail = r;
+        s->away_tail = &r->next_away;
+        pthread_cond_signal(&s->away_more);
+    }
+    pthread_mutex_unlock(&s->away_lock);
+    return ok;
+}
+
+static void come_back(http_req *r) {
+    r->is_away = false;
+    if (!r->answer) return;
+    r->replied = MHD_queue_response(r->mhd, r->answer_status, r->answer) == MHD_YES;
+    MHD_destroy_response(r->answer);
+    r->answer = NULL;
+}
+
+static void *read_main(void *arg) {
+    http_server *s = arg;
+    if (setpriority(PRIO_PROCESS, (id_t)gettid(), READER_NICE) != 0)
+        log_line(LOG_DEBUG, "http", "the reader's priority: %s", strerror(errno));
+    pthread_mutex_lock(&s->away_lock);
+    for (;;) {
+        http_req *r = s->away;
+        if (r) {
+            s->away = r->next_away;
+            if (!s->away) s->away_tail = &s->away;
+            bool runs = !s->reader_stops && !atomic_load(&r->gone);
+            pthread_mutex_unlock(&s->away_lock);
+            if (runs) begin(r);
+            MHD_resume_connection(r->mhd);
+            pthread_mutex_lock(&s->away_lock);
+        } else if (s->reader_stops) {
+            break;
+        } else if (s->wants_trim) {
+            s->wants_trim = false;
+            pthread_mutex_unlock(&s->away_lock);
+            os_trim_heap();
+            pthread_mutex_lock(&s->away_lock);
+        } else {
+            pthread_cond_wait(&s->away_more, &s->away_lock);
+        }
+    }
+    pthread_mutex_unlock(&s->away_lock);
+    return NULL;
+}
+
 static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const char *url,
                                   const char *method, const char *version, const char *data,
                                   size_t *data_len, void **req) {
@@ -580,13 +771,15 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
         if (!r) return MHD_NO;
         atomic_fetch_add(&s->n_requests, 1);
         atomic_fetch_add(&s->n_active, 1);
-        if (!check_framing(r, version, &err)) {
+        bool has_body;
+        if (!check_framing(r, version, &has_body, &err)) {
             http_add_header(r, "Connection", "close");
             http_reply_error(r, &err);
             return r->replied ? MHD_YES : MHD_NO;
         }
-        if (!s->app.admit(s->app.ctx, r, &err)) {
-            http_reply_error(r, &err);
+        /* An answer given now closes the connection, for the library will not read the body. */
+        if (!s->app.admit(s->app.ctx, r, &r->refusal) && has_body) {
+            http_reply_error(r, &r->refusal);
             return r->replied ? MHD_YES : MHD_NO;
         }
         r->admitted = true;
@@ -594,47 +787,25 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
         return MHD_YES;
     }
     if (*data_len) {
-        size_t n = *data_len;
+        take_body(r, data, *data_len);
         *data_len = 0;
-        if (!r->admitted) return MHD_YES;
-        if (!r->too_large) buf_append(&r->body, data, n);
-        if (r->body.failed) {
-            r->too_large = true;
-            r->out_sent = r->body.len;
-        }
-        if (r->too_large) {
-            /* Only at the end of the upload can an answer be queued; a client that never ends it
-             * is cut off. out_sent counts what was thrown away. */
-            r->out_sent += n;
-            if (r->out_sent > (size_t)HTTP_MAX_BODY * DISCARD_FACTOR) return MHD_NO;
-        }
-        return MHD_YES;
+        return r->out_sent > (size_t)HTTP_MAX_BODY * DISCARD_FACTOR ? MHD_NO : MHD_YES;
     }
     if (!r->complete) {
         r->complete = true;
         r->out_sent = 0;
-        if (r->too_large)
-            error_set(&err, ERR_BODY_TOO_LARGE, NULL, "The body has more than %d bytes.",
-                      HTTP_MAX_BODY);
-        else if (!r->body.ptr && !buf_reserve(&r->body, 0))
-            error_set(&err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
-        else
-            decode_body(r, &err);
         watch(r);
-        if (error_is_set(&err))
-            http_reply_error(r, &err);
-        else
-            s->app.handle(s->app.ctx, r);
-        if (r->replied) return MHD_YES;
-        if (!r->step) { /* a handler that neither replied nor waits could not get memory */
-            return MHD_NO;
-        }
+        if (is_heavy(r)) return send_away(r) ? MHD_YES : MHD_NO;
+        begin(r);
+    } else if (r->is_away) {
+        come_back(r);
     }
+    if (r->replied) return MHD_YES;
+    if (!r->step) return MHD_NO; /* a handler that neither replied nor waits could not get memory */
     unpark(r);
     if (atomic_load(&r->gone)) return MHD_NO;
     if (r->step(r, r->ctx)) return r->replied ? MHD_YES : MHD_NO;
-    park(r);
-    return MHD_YES;
+    return park(r) ? MHD_YES : MHD_NO;
 }
 
 static void on_completed(void *cls, struct MHD_Connection *mhd, void **req,
@@ -646,9 +817,9 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **req,
     unwatch(r);
     if (code != MHD_REQUEST_TERMINATED_COMPLETED_OK && !r->finished)
         atomic_fetch_add(&s->n_aborted, 1);
-    atomic_fetch_sub(&s->n_active, 1);
     req_free(r);
     *req = NULL;
+    atomic_fetch_sub(&s->n_active, 1);
 }
 
 static void on_connection(void *cls, struct MHD_Connection *mhd, void **ctx,
@@ -669,6 +840,18 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **ctx,
         int send_buffer = HTTP_STREAM_CAP;
         if (setsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof send_buffer) != 0)
             log_line(LOG_DEBUG, "http", "SO_SNDBUF: %s", strerror(errno));
+        /* A peer that is gone without a word, and one that takes nothing: the kernel notices both. */
+        const struct {
+            int level, name, value;
+        } options[] = {{SOL_SOCKET, SO_KEEPALIVE, 1},
+                       {IPPROTO_TCP, TCP_KEEPIDLE, ALIVE_AFTER_S},
+                       {IPPROTO_TCP, TCP_KEEPINTVL, ALIVE_EVERY_S},
+                       {IPPROTO_TCP, TCP_USER_TIMEOUT, s->stall_seconds * 1000}};
+        for (size_t k = 0; k < sizeof options / sizeof options[0]; k++)
+            if (setsockopt(c->fd, options[k].level, options[k].name, &options[k].value,
+                           sizeof options[k].value) != 0)
+                log_line(LOG_DEBUG, "http", "socket option %d: %s", options[k].name,
+                         strerror(errno));
         c->phase = PHASE_HEADERS;
         c->deadline_ns = clock_ns() + (int64_t)HTTP_HEADER_SECONDS * 1000000000;
         pthread_mutex_lock(&s->lock);
@@ -695,8 +878,9 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **ctx,
 
 /* The request line is here: its headers have a deadline of their own, also on a kept connection. */
 static void *on_request_line(void *cls, const char *uri, struct MHD_Connection *mhd) {
-    (void)uri;
-    set_phase(cls, get_conn(mhd), PHASE_HEADERS, HTTP_HEADER_SECONDS);
+    conn *c = get_conn(mhd);
+    if (c) c->bad_target = strstr(uri, "%00") != NULL;
+    set_phase(cls, c, PHASE_HEADERS, HTTP_HEADER_SECONDS);
     return NULL;
 }
 
@@ -708,6 +892,14 @@ static void on_log(void *cls, const char *fmt, va_list ap) {
 }
 
 /* ── the watcher ── */
+
+/* What of its time a connection gives up when connections run out. */
+static int64_t spare_ns(const conn *c) {
+    int64_t second = 1000000000;
+    return c->phase == PHASE_IDLE      ? HTTP_IDLE_SECONDS * second
+           : c->phase == PHASE_HEADERS ? (HTTP_HEADER_SECONDS - HTTP_HURRY_SECONDS) * second
+                                       : 0;
+}
 
 static void *watch_main(void *arg) {
     http_server *s = arg;
@@ -730,15 +922,18 @@ static void *watch_main(void *arg) {
                     http_wake(c->req);
                 }
         }
+        int64_t n_over = atomic_load(&s->n_connections) - s->max_connections / 4 * 3;
         for (conn *c = s->conns; c; c = c->next) {
-            if (c->deadline_ns && now > c->deadline_ns) {
+            bool is_spare = n_over > 0 && c->deadline_ns && now > c->deadline_ns - spare_ns(c);
+            if (is_spare) n_over--;
+            if (is_spare || (c->deadline_ns && now > c->deadline_ns)) {
                 c->deadline_ns = 0;
                 atomic_fetch_add(&s->n_timed_out, c->phase != PHASE_IDLE);
                 shutdown(c->fd, SHUT_RDWR);
             }
             http_req *r = c->req;
             int64_t since = r ? atomic_load(&r->waiting_since) : 0;
-            if (since && now - since > (int64_t)HTTP_PING_SECONDS * 1000000000) {
+            if (since && now - since > (int64_t)s->ping_seconds * 1000000000) {
                 atomic_store(&r->ping, true);
                 http_wake(r);
             }
@@ -762,6 +957,21 @@ static bool resolve(const http_options *o, struct sockaddr_storage *addr, error 
     return true;
 }
 
+/* Each takes a descriptor, and the system may allow this process fewer. Raises the soft limit first. */
+static int limit_connections(int wanted) {
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0) return wanted;
+    rlim_t need = (rlim_t)wanted + OTHER_FILES;
+    if (files.rlim_cur < need) {
+        struct rlimit more = {files.rlim_max < need ? files.rlim_max : need, files.rlim_max};
+        if (setrlimit(RLIMIT_NOFILE, &more) == 0) files = more;
+    }
+    if (files.rlim_cur >= need) return wanted;
+    int left = files.rlim_cur > 2 * OTHER_FILES ? (int)files.rlim_cur - OTHER_FILES
+                                                : (int)files.rlim_cur / 2;
+    return left > 1 ? left : 1;
+}
+
 http_server *http_open(const http_options *o, const http_app *app, error *err) {
     http_server *s = calloc(1, sizeof *s);
     if (!s) {
@@ -769,6 +979,14 @@ http_server *http_open(const http_options *o, const http_app *app, error *err) {
         return NULL;
     }
     s->app = *app;
+    s->max_connections =
+        limit_connections(o->max_connections ? o->max_connections : HTTP_MAX_CONNECTIONS);
+    s->stall_seconds = o->stall_seconds ? o->stall_seconds : HTTP_STALL_SECONDS;
+    s->ping_seconds = o->ping_seconds ? o->ping_seconds : HTTP_PING_SECONDS;
+    s->max_bodies = o->max_bodies ? (int64_t)o->max_bodies : HTTP_MAX_BODIES;
+    s->away_tail = &s->away;
+    pthread_mutex_init(&s->away_lock, NULL);
+    pthread_cond_init(&s->away_more, NULL);
     s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     s->stop_fd = eventfd(0, EFD_CLOEXEC);
     pthread_mutex_init(&s->lock, NULL);
@@ -782,7 +1000,15 @@ http_server *http_open(const http_options *o, const http_app *app, error *err) {
         goto fail;
     }
     s->watcher_runs = true;
-    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+    if (pthread_create(&s->reader, NULL, read_main, s) != 0) {
+        error_set(err, ERR_IO, NULL, "The server's reader cannot start.");
+        goto fail;
+    }
+    s->reader_runs = true;
+    /* Not the library's epoll mode: it waits for edges, and 0.9.75 loses those of a client that leaves
+     * while its request is read or its stream is broken off, connection and descriptor with it. poll
+     * looks at every connection that is not suspended, which most are while they wait for tokens. */
+    unsigned flags = MHD_USE_POLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
     if (addr.ss_family == AF_INET6) flags |= MHD_USE_IPv6;
     struct MHD_OptionItem items[] = {
         {MHD_OPTION_EXTERNAL_LOGGER, (intptr_t)on_log, NULL},
@@ -790,7 +1016,7 @@ http_server *http_open(const http_options *o, const http_app *app, error *err) {
         {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)on_completed, s},
         {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, s},
         {MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)on_request_line, s},
-        {MHD_OPTION_CONNECTION_LIMIT, HTTP_MAX_CONNECTIONS, NULL},
+        {MHD_OPTION_CONNECTION_LIMIT, s->max_connections, NULL},
         {MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY, NULL},
         {MHD_OPTION_LISTEN_BACKLOG_SIZE, 1024, NULL},
         {MHD_OPTION_END, 0, NULL},
@@ -823,26 +1049,32 @@ void http_close(http_server *s) {
             log_line(LOG_WARN, "http", "cannot stop the watcher");
         pthread_join(s->watcher, NULL);
     }
+    if (s->reader_runs) {
+        pthread_mutex_lock(&s->away_lock);
+        s->reader_stops = true;
+        pthread_cond_signal(&s->away_more);
+        pthread_mutex_unlock(&s->away_lock);
+        pthread_join(s->reader, NULL);
+    }
     if (s->daemon) {
         int listener = MHD_quiesce_daemon(s->daemon);
-        /* The library refuses to stop with suspended connections: wake them all to see `gone`. Those
-         * suspended a moment later find the wake that came before. */
-        for (int round = 0; round < 200 && atomic_load(&s->n_active) > 0; round++) {
-            pthread_mutex_lock(&s->lock);
-            for (conn *c = s->conns; c; c = c->next)
-                if (c->req) {
-                    atomic_store(&c->req->gone, true);
-                    http_wake(c->req);
-                }
-            pthread_mutex_unlock(&s->lock);
-            usleep(5000);
-        }
+        /* The library refuses to stop with suspended connections: wake them all to see `gone`. Nobody is
+         * suspended from now on, but for those that find the wake which came a moment before. */
+        pthread_mutex_lock(&s->lock);
+        for (conn *c = s->conns; c; c = c->next)
+            if (c->req) {
+                atomic_store(&c->req->gone, true);
+                http_wake(c->req);
+            }
+        pthread_mutex_unlock(&s->lock);
         MHD_stop_daemon(s->daemon);
         if (listener >= 0) close(listener);
     }
     if (s->epoll_fd >= 0) close(s->epoll_fd);
     if (s->stop_fd >= 0) close(s->stop_fd);
     pthread_mutex_destroy(&s->lock);
+    pthread_mutex_destroy(&s->away_lock);
+    pthread_cond_destroy(&s->away_more);
     free(s);
 }
 
@@ -861,6 +1093,7 @@ http_stats http_get_stats(const http_server *s) {
         .n_timed_out = atomic_load(&s->n_timed_out),
         .n_connections = atomic_load(&s->n_connections),
         .n_active = atomic_load(&s->n_active),
+        .body_bytes = atomic_load(&s->body_bytes),
     };
     for (int i = 0; i < 6; i++) out.n_status[i] = atomic_load(&s->n_status[i]);
     return out;

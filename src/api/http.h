@@ -8,10 +8,21 @@
  *     Transfer-Encoding, an encoding other than chunked, several Host: 400 and close;
  *   - answers are pulled: a stream holds at most HTTP_STREAM_CAP bytes that the
  *     client has not taken;
- *   - headers and bodies have deadlines however slowly their bytes trickle.
+ *   - headers and bodies have deadlines however slowly their bytes trickle, and a
+ *     client that takes nothing of its answer has one too;
+ *   - bodies of all requests together have a bound; when connections run out, idle
+ *     ones and those slow with their headers are closed first.
  *
- * Threads: handlers and pull functions run on one of the HTTP threads, one at a
- * time per request. http_wake may be called from any thread and never blocks.
+ * Closing its sending half is leaving, for a client: nobody could tell it from one
+ * that is gone.
+ *
+ * Threads: handlers and pull functions run one at a time per request; steps and pulls
+ * on one of the HTTP threads, a handler there or, for a body of more than HTTP_LIGHT_BODY
+ * bytes or one that is compressed, on a thread for those, so that nobody's stream waits
+ * while it is read. http_wake may be called from any thread and never blocks.
+ *
+ * What is not HTTP at all never becomes a request: the library answers it with a page
+ * of its own (400, 413, 414, 431, 505) and closes.
  */
 #ifndef API_HTTP_H
 #define API_HTTP_H
@@ -21,13 +32,18 @@
 #include "base/error.h"
 
 enum {
-    HTTP_STREAM_CAP = 64 * 1024,      /* bytes of a stream waiting for the client */
-    HTTP_MAX_BODY = 32 * 1024 * 1024, /* after decompression too */
+    HTTP_STREAM_CAP = 64 * 1024,         /* bytes of a stream waiting for the client */
+    HTTP_MAX_BODY = 32 * 1024 * 1024,    /* after decompression too */
+    HTTP_MAX_BODIES = 512 * 1024 * 1024, /* of all requests together; beyond: 503 */
+    HTTP_LIGHT_BODY = 16 * 1024,         /* read on the HTTP thread itself */
+    HTTP_MAX_HEADER = 32 * 1024,         /* request line and headers together */
     HTTP_MAX_CONNECTIONS = 4096,
     HTTP_HEADER_SECONDS = 15, /* from connecting (or the request line) to the last header */
     HTTP_BODY_SECONDS = 120,  /* from the last header to the last body byte */
+    HTTP_HURRY_SECONDS = 3,   /* all a header gets when connections run out */
     HTTP_IDLE_SECONDS = 120,  /* keep-alive between requests */
-    HTTP_PING_SECONDS = 15,   /* a comment on streams that wait this long */
+    HTTP_STALL_SECONDS = 120, /* there is something to send and the client takes none of it */
+    HTTP_PING_SECONDS = 15,   /* a comment on event streams that wait this long */
 };
 
 typedef struct http_server http_server;
@@ -56,6 +72,9 @@ typedef struct http_options {
     const char *host; /* address to bind: "127.0.0.1", "::1", "0.0.0.0", … */
     int port;         /* 0 = any free one */
     int n_threads;    /* ≥ 1 */
+    /* 0 = the limits above. */
+    int max_connections, stall_seconds, ping_seconds;
+    size_t max_bodies;
 } http_options;
 
 http_server *http_open(const http_options *o, const http_app *app, error *err);
@@ -65,9 +84,10 @@ int http_get_port(const http_server *s);
 
 /* ── A request. Strings are borrowed and live as long as it. ── */
 const char *http_method(const http_req *r);
-const char *http_path(const http_req *r); /* percent-decoded, without the query */
-const char *http_header(const http_req *r, const char *name); /* NULL when absent */
-const char *http_query(const http_req *r, const char *name);  /* NULL when absent */
+const char *http_path(const http_req *r); /* percent-decoded, without authority and query */
+/* NULL when absent. "Host" is the target's authority where the target has one. */
+const char *http_header(const http_req *r, const char *name);
+const char *http_query(const http_req *r, const char *name); /* NULL when absent */
 void http_each_query(const http_req *r,
                      void (*each)(void *ctx, const char *name, const char *value), void *ctx);
 str http_body(const http_req *r); /* decompressed */
@@ -111,7 +131,7 @@ void http_local_close(http_req *r);
 /* For /metrics. */
 typedef struct http_stats {
     uint64_t n_requests, n_aborted, n_timed_out;
-    int64_t n_connections, n_active;
+    int64_t n_connections, n_active, body_bytes;
     uint64_t n_status[6]; /* by first digit */
 } http_stats;
 http_stats http_get_stats(const http_server *s);

@@ -240,11 +240,33 @@ static void drop_json(void *v) {
     json_decref(v);
 }
 
+/* Never fewer than there are: each value but the first follows one of these bytes. */
+static size_t count_values(str json) {
+    size_t n = 1;
+    bool in_string = false;
+    for (size_t i = 0; i < json.len; i++) {
+        char c = json.ptr[i];
+        if (in_string && c == '\\')
+            i++;
+        else if (c == '"')
+            in_string = !in_string;
+        else if (!in_string)
+            n += c == '{' ? API_OBJECT_VALUES : c == ',' || c == '[' || c == ':';
+    }
+    return n;
+}
+
 json_t *api_parse_body(http_req *r, error *err) {
     str body = http_body(r);
     if (str_trim(body).len == 0) {
         error_set(err, ERR_MALFORMED, NULL,
                   "The request body is empty; a JSON object is expected.");
+        return NULL;
+    }
+    if (count_values(body) > API_MAX_VALUES) {
+        error_set(err, ERR_BODY_TOO_LARGE, NULL,
+                  "The body holds too many JSON values: at most %d, an object counting as %d.",
+                  API_MAX_VALUES, API_OBJECT_VALUES);
         return NULL;
     }
     json_t *v = json_parse(body, err);

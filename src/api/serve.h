@@ -24,7 +24,9 @@ enum {
     API_MAX_MESSAGES = 16384,
     API_MAX_TOOLS = 128,
     API_MAX_PARTS = 4096,
-    API_MAX_NAME = 64, /* of functions, and of who speaks */
+    API_MAX_NAME = 64,        /* of functions, and of who speaks */
+    API_MAX_VALUES = 1 << 20, /* JSON values of a body; an object counts as API_OBJECT_VALUES … */
+    API_OBJECT_VALUES = 8,    /* … for it takes that much more memory */
 };
 
 /* The body as a JSON object; it lives as long as the request. NULL after the error was set. */

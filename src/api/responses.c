@@ -47,19 +47,22 @@ void route_response_create(api *a, http_req *r, str arg) {
 
 /* ── retrieve ── */
 
-/* Where a client wants to go on: the number of the first event it has not seen. */
+bool response_parse_after(const char *after, size_t *from, error *err) {
+    enum { MAX_DIGITS = 15 };
+    size_t n = strspn(after, "0123456789");
+    if (n == 0 || n > MAX_DIGITS || after[n])
+        return error_set(err, ERR_INVALID_TYPE, "starting_after",
+                         "Invalid type for 'starting_after': expected an integer >= 0.");
+    *from = (size_t)strtoull(after, NULL, 10) + 1;
+    return true;
+}
+
+/* Where a client wants to go on. */
 static bool parse_start(http_req *r, size_t *from, error *err) {
     const char *after = http_query(r, "starting_after");
     if (!after || !*after) after = http_header(r, "Last-Event-ID");
     *from = 0;
-    if (!after || !*after) return true;
-    char *end;
-    long long n = strtoll(after, &end, 10);
-    if (*end || n < 0)
-        return error_set(err, ERR_INVALID_TYPE, "starting_after",
-                         "Invalid type for 'starting_after': expected an integer >= 0.");
-    *from = (size_t)n + 1;
-    return true;
+    return !after || !*after || response_parse_after(after, from, err);
 }
 
 typedef struct replay {
@@ -99,7 +102,7 @@ static void reply_replay(http_req *r, const store_row *row, size_t from, error *
         return;
     }
     p->log.len = size;
-    for (; from; from--) {
+    for (; from && p->at < p->log.len; from--) {
         ptrdiff_t end = str_find(buf_str(&p->log), STR("\n\n"), p->at);
         p->at = end < 0 ? p->log.len : (size_t)end + 2;
     }

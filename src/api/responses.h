@@ -30,6 +30,10 @@ void run_unref(run *k);
 /* An owner's run that is not over, by its id; run_unref it. NULL: none. */
 run *runs_find(api *a, str owner, str id);
 
+/* "starting_after" or Last-Event-ID: the number of the last event a client has seen → the first it has
+ * not. */
+bool response_parse_after(const char *after, size_t *from, error *err);
+
 const char *run_id(const run *k);
 bool run_is_background(const run *k);
 bool run_is_stored(const run *k);

@@ -402,8 +402,8 @@ void http_reply_later(http_req *r, http_step_fn *step, void *ctx) {
 
 /* ── requests from inside ── */
 
-http_req *http_local_open(http_server *s, const char *method, const char *path, str body,
-                          str user, void (*wake)(void *ctx), void *ctx) {
+http_req *http_local_open(http_server *s, const char *method, const char *path, str body, str user,
+                          void (*wake)(void *ctx), void *ctx) {
     http_req *r = req_new(s, NULL, NULL, method, path);
     if (!r) return NULL;
     r->user = user;

@@ -13,6 +13,7 @@
 enum {
     MAX_PROMPT = 32000,
     MAX_IMAGES = 10,
+    MAX_PARTIAL = 3,
     MAX_SIDE = 8192,
     WALL_SECONDS = 600,
     MAX_IMAGE_BYTES = 64 << 20
@@ -41,6 +42,18 @@ static bool decode_size(const field_ctx *c, json_t *v, const char *path, void *o
     return error_set(err, ERR_INVALID_VALUE, path,
                      "Invalid value: '%.40s'. A size is 'auto' or WIDTHxHEIGHT, each up to %d.",
                      s.len ? s.ptr : "", MAX_SIDE);
+}
+
+static bool decode_stream(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
+    bool on;
+    return field_bool(v, path, &on, err) &&
+           (!on || gen_decode_not_implemented(c, v, path, out, err));
+}
+
+static bool decode_partial(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
+    int64_t n;
+    return field_int(v, path, 0, MAX_PARTIAL, &n, err) &&
+           (!n || gen_decode_not_implemented(c, v, path, out, err));
 }
 
 static const char *const responses[] = {"url", "b64_json", NULL};
@@ -79,11 +92,14 @@ static const field fields[] = {
      .offset = offsetof(params, format),
      .values = outputs,
      .doc = "checked; the command decides"},
-    {.name = "stream", .kind = FIELD_CUSTOM, .decode = gen_decode_not_implemented, .doc = "501"},
+    {.name = "stream",
+     .kind = FIELD_CUSTOM,
+     .decode = decode_stream,
+     .doc = "false; a stream of images is a 501"},
     {.name = "partial_images",
      .kind = FIELD_CUSTOM,
-     .decode = gen_decode_not_implemented,
-     .doc = "501"},
+     .decode = decode_partial,
+     .doc = "0; more is a 501"},
     {.name = "quality",
      .kind = FIELD_ENUM,
      .offset = FIELD_NOWHERE,

@@ -14,7 +14,7 @@ typedef struct response_params {
     bool has_instructions, has_previous;
     json_t *input, *tools, *tool_choice, *format, *metadata, *reasoning, *text;
     bool store, background, stream, parallel_tool_calls;
-    bool has_stream_options, include_usage;
+    bool has_stream_options;
     bool wants_sealed, wants_logprobs;
     int64_t max_output_tokens, max_tool_calls, top_logprobs, compact_threshold;
     int service_tier;
@@ -141,10 +141,11 @@ static bool decode_context_management(const field_ctx *c, json_t *v, const char 
 
 static bool decode_stream_options(const field_ctx *c, json_t *v, const char *path, void *out,
                                   error *err) {
-    (void)c, (void)out;
+    (void)c;
     field_path at;
     json_t *obfuscation;
     bool ignored;
+    ((response_params *)out)->has_stream_options = true;
     return field_object(v, path, err) &&
            (!(obfuscation = field_get(v, "include_obfuscation")) ||
             field_bool(obfuscation, path_member(&at, path, "include_obfuscation"), &ignored, err));
@@ -647,6 +648,9 @@ static bool decode(run *k, run_purpose purpose, json_t *body, error *err) {
     if (!fields_decode(&c, body, fields, response_fields.n, "", &p, err) ||
         !api_check_model(a, p.model, err))
         return false;
+    if (p.has_stream_options && !p.stream)
+        return error_set(err, ERR_INVALID_VALUE, "stream_options",
+                         "'stream_options' is only allowed when 'stream' is true.");
     if (p.previous.len && p.conversation.len)
         return error_set(err, ERR_INVALID_VALUE, "previous_response_id",
                          "Mutually exclusive parameters: send either 'previous_response_id' or "

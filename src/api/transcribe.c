@@ -16,7 +16,7 @@ static const char *const extensions[] = {"flac", "m4a", "mp3", "mp4",  "mpeg", "
                                          "oga",  "ogg", "wav", "webm", NULL};
 static const char *const formats[] = {"json", "text", "srt", "verbose_json", "vtt", NULL};
 enum { FORMAT_JSON, FORMAT_TEXT, FORMAT_SRT, FORMAT_VERBOSE, FORMAT_VTT };
-enum { MAX_PROMPT = 4096, WALL_SECONDS = 600 };
+enum { MAX_PROMPT = 4096, MAX_WORDS = 16, WALL_SECONDS = 600 };
 
 typedef struct params {
     str model, language, prompt;
@@ -35,6 +35,29 @@ static bool decode_language(const field_ctx *c, json_t *v, const char *path, voi
         ok = isalpha((unsigned char)p->language.ptr[i]) || p->language.ptr[i] == '-';
     return ok || error_set(err, ERR_INVALID_VALUE, path,
                            "Invalid 'language': expected an ISO-639-1 code such as 'en'.");
+}
+
+static bool check_words(json_t *v, const char *path, const char *const *words, error *err) {
+    field_path at;
+    int which;
+    if (!field_array(v, path, MAX_WORDS, err)) return false;
+    for (size_t i = 0; i < json_array_size(v); i++)
+        if (!field_enum(json_array_get(v, i), path_index(&at, path, i), words, &which, err))
+            return false;
+    return true;
+}
+
+static bool decode_granularities(const field_ctx *c, json_t *v, const char *path, void *out,
+                                 error *err) {
+    (void)c, (void)out;
+    static const char *const words[] = {"word", "segment", NULL};
+    return check_words(v, path, words, err);
+}
+
+static bool decode_include(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
+    (void)c, (void)out;
+    static const char *const words[] = {"logprobs", NULL};
+    return check_words(v, path, words, err);
 }
 
 static const field fields[] = {
@@ -68,9 +91,13 @@ static const field fields[] = {
      .offset = offsetof(params, stream),
      .doc = "events of the text as the command writes it"},
     {.name = "timestamp_granularities",
-     .kind = FIELD_ACCEPT,
-     .doc = "accepted; a segment is the whole"},
-    {.name = "include", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
+     .kind = FIELD_CUSTOM,
+     .decode = decode_granularities,
+     .doc = "word, segment; a segment is the whole"},
+    {.name = "include",
+     .kind = FIELD_CUSTOM,
+     .decode = decode_include,
+     .doc = "accepted, no effect"},
     {.name = "chunking_strategy", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
 };
 const field_table transcription_fields = {fields, sizeof fields / sizeof fields[0]};

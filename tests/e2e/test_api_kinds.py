@@ -407,6 +407,10 @@ def refused():
     yield "/v1/images/generations", {}, "prompt", "missing_required_parameter"
     for name in "size", "quality", "response_format", "style", "background", "output_format", "moderation":
         yield "/v1/images/generations", draw(**{name: "nonsense"}), name, "invalid_value"
+    yield "/v1/images/generations", draw(stream="yes"), "stream", "invalid_type"
+    yield "/v1/images/generations", draw(partial_images=4), "partial_images", "integer_above_max_value"
+    yield "/v1/images/generations", draw(stream=True), "stream", "not_implemented", 501
+    yield "/v1/images/generations", draw(stream=False, partial_images=0), None, "not_implemented", 501  # for want of a model
     # responses
     for name, kind in {"temperature": "number", "top_p": "number", "max_output_tokens": "integer", "stream": "boolean", "store": "boolean",
                        "metadata": "object", "instructions": "string", "parallel_tool_calls": "boolean", "user": "string",
@@ -430,6 +434,8 @@ def refused():
     yield RESPOND, respond(tools=[{"type": "function"}]), "tools[0].name", "missing_required_parameter"
     yield RESPOND, respond(tools=[{"type": "function", "name": "a b"}]), "tools[0].name", "invalid_value"
     yield RESPOND, respond(tool_choice="required"), "tool_choice", "invalid_value"
+    yield RESPOND, respond(stream_options={}), "stream_options", "invalid_value"
+    yield RESPOND, respond(stream=False, stream_options={"include_obfuscation": True}), "stream_options", "invalid_value"
 
 
 # ── Accepted ──

@@ -20,6 +20,7 @@ enum {
 /* What must hold. */
 #define WINDOW_SLOPE_BOUND  1.0          /* percent of tokens/s per 100,000 tokens */
 #define WINDOW_RATIO_BOUND  0.02         /* deep against shallow */
+#define WINDOW_BUSY         0.2          /* cores others may keep busy before a slope cannot fail */
 #define WINDOW_MEMORY_BOUND (64 * 1024.) /* bytes per 100,000 tokens */
 enum { WINDOW_ENOUGH_PAIRS = 300, WINDOW_ENOUGH_WINDOWS = 10, WINDOW_ENOUGH_CUTS = 10 };
 

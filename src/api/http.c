@@ -340,7 +340,8 @@ void http_reply_error(http_req *r, const error *err) {
         http_add_header(r, "Retry-After", "1");
         http_add_header(r, "retry-after-ms", "1000");
     }
-    if (status == 507) http_add_header(r, "x-should-retry", "false");
+    /* Both SDKs ask again after a 5xx unless told not to. */
+    if (status == 507 || status == 501) http_add_header(r, "x-should-retry", "false");
     if (status >= 500 && status != 501)
         log_line(LOG_WARN, "api", "%s %s answered %d: %s", r->id, r->path, status, err->message);
     buf body = {0};

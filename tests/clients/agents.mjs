@@ -39,6 +39,16 @@ await test('AI SDK: tool loop', async () => {
   });
   ok(called >= 1 && r.steps.length === 2, `called ${called} times in ${r.steps.length} steps`);
 });
+await test('AI SDK: the server or the client keeps the turns', async () => {
+  const ask = { model, temperature: 0, maxOutputTokens: 64 };
+  const a = await generateText({ ...ask, prompt: 'What is the capital of France?' });
+  const b = await generateText({ ...ask, prompt: 'And of Italy?', providerOptions: { openai: { previousResponseId: a.providerMetadata.openai.responseId } } });
+  ok(b.usage.inputTokens > a.usage.inputTokens, 'the server does not know the first turn');
+  const openai = { store: false, include: ['reasoning.encrypted_content'], forceReasoning: true };
+  const c = await generateText({ ...ask, prompt: 'What is the capital of France?', providerOptions: { openai } });
+  const d = await generateText({ ...ask, messages: [{ role: 'user', content: 'What is the capital of France?' }, ...c.response.messages, { role: 'user', content: 'And of Italy?' }], providerOptions: { openai } });
+  ok(d.usage.inputTokens > c.usage.inputTokens && d.text.length > 0, 'the client does not send the first turn');
+});
 
 agents.setDefaultOpenAIClient(new OpenAI({ baseURL: base, apiKey: 'sk-local' }));
 agents.setOpenAIAPI('responses');
@@ -60,5 +70,15 @@ await test('Agents SDK: a tool, streamed', async () => {
   for await (const e of s) void e;
   await s.completed;
   ok(called >= 1, 'the tool was not called');
+});
+await test('Agents SDK: a session that is a conversation of the server', async () => {
+  const session = new agents.OpenAIConversationsSession({ client: new OpenAI({ baseURL: base, apiKey: 'sk-local' }) });
+  const agent = new agents.Agent({ name: 'a', model: 'default', modelSettings: { temperature: 0, maxTokens: 1000 } });
+  await agents.run(agent, 'What is the capital of France?', { session });
+  const b = await agents.run(agent, 'Say hi', { session });
+  ok(b.finalOutput.length > 0, 'no second output');
+  const items = await session.getItems();
+  ok(items.filter((i) => i.role === 'user').length === 2 && items.filter((i) => i.role === 'assistant').length === 2, JSON.stringify(items));
+  await session.clearSession();
 });
 process.exit(failed ? 1 : 0);

@@ -109,14 +109,57 @@ static void reply_replay(http_req *r, const store_row *row, size_t from, error *
     http_reply_stream(r, "text/event-stream", pull_replay, p);
 }
 
+typedef struct inclusion {
+    bool sealed;
+    error err;
+} inclusion;
+
+static void note_include(void *ctx, const char *name, const char *value) {
+    inclusion *n = ctx;
+    if (strcmp(name, "include") != 0 && strcmp(name, "include[]") != 0) return;
+    int i = 0;
+    while (response_includes[i] && strcmp(response_includes[i], value ? value : "") != 0) i++;
+    if (!response_includes[i])
+        error_set(&n->err, ERR_INVALID_VALUE, "include", "Invalid value for 'include': '%.60s'.",
+                  value ? value : "");
+    n->sealed |= i == INCLUDE_SEALED;
+}
+
+/* The stored response, with its reasoning sealed if that was not asked for when it was made. */
+static void reply_sealed(api *a, http_req *r, str data, error *err) {
+    json_t *v = api_parse_row(r, data, err), *output = json_object_get(v, "output");
+    for (size_t i = 0; i < json_array_size(output); i++) {
+        json_t *item = json_array_get(output, i), *content = json_object_get(item, "content");
+        buf text = {0}, sealed = {0};
+        if (!str_is(json_str(json_object_get(item, "type")), "reasoning") ||
+            json_object_get(item, "encrypted_content"))
+            continue;
+        for (size_t p = 0; p < json_array_size(content); p++)
+            buf_append_str(&text, json_str(json_object_get(json_array_get(content, p), "text")));
+        if (seal_text(a, SEAL_REASONING, buf_str(&text), &sealed))
+            json_object_set_new(item, "encrypted_content", json_stringn(sealed.ptr, sealed.len));
+        buf_deinit(&text);
+        buf_deinit(&sealed);
+    }
+    if (!v) return;
+    buf body = {0};
+    json_out j = json_begin(&body);
+    json_put_value(&j, v);
+    http_reply(r, 200, "application/json", &body);
+}
+
 void route_response_get(api *a, http_req *r, str arg) {
     error err = {0};
     size_t from = 0;
+    inclusion include = {0};
+    http_each_query(r, note_include, &include);
     const char *stream = http_query(r, "stream");
     bool wants_stream = stream && (strcmp(stream, "true") == 0 || strcmp(stream, "1") == 0);
     run *live = NULL;
     store_row row;
-    if (wants_stream && !parse_start(r, &from, &err)) {
+    if (error_is_set(&include.err)) {
+        http_reply_error(r, &include.err);
+    } else if (wants_stream && !parse_start(r, &from, &err)) {
         http_reply_error(r, &err);
     } else if ((live = runs_find(a, http_user(r), arg)) && wants_stream && run_has_log(live)) {
         if (run_read(live, r, false, from))
@@ -136,11 +179,12 @@ void route_response_get(api *a, http_req *r, str arg) {
             error_set(&err, ERR_INVALID_VALUE, "stream",
                       "This response was not created with 'stream' or 'background'.");
         } else if (api_get_row(a, r, "response", arg, "response", &row, &err)) {
-            if (!wants_stream) {
+            if (wants_stream)
+                reply_replay(r, &row, from, &err);
+            else if (include.sealed)
+                reply_sealed(a, r, row.data, &err);
+            else
                 api_reply_data(r, row.data);
-                return;
-            }
-            reply_replay(r, &row, from, &err);
         }
         if (error_is_set(&err)) http_reply_error(r, &err);
     }

@@ -52,37 +52,48 @@ static bool decode_previous(const field_ctx *c, json_t *v, const char *path, voi
     return p->has_previous = field_str(v, path, &p->previous, err);
 }
 
+/* An id that is empty by mistake must not silently mean none. */
+static bool take_conversation(json_t *v, const char *path, response_params *p, error *err) {
+    return field_str(v, path, &p->conversation, err) &&
+           (p->conversation.len ||
+            error_set(err, ERR_INVALID_VALUE, path,
+                      "Invalid '%s': expected a conversation's id, but got an empty string.",
+                      path));
+}
+
 static bool decode_conversation(const field_ctx *c, json_t *v, const char *path, void *out,
                                 error *err) {
     (void)c;
     response_params *p = out;
     field_path at;
-    if (json_is_string(v)) return field_str(v, path, &p->conversation, err);
+    if (json_is_string(v)) return take_conversation(v, path, p, err);
     json_t *id;
     return field_object(v, path, err) && (id = field_need(v, "id", path, err)) &&
-           field_str(id, path_member(&at, path, "id"), &p->conversation, err);
+           take_conversation(id, path_member(&at, path, "id"), p, err);
 }
+
+const char *const response_includes[] = {"file_search_call.results",
+                                         "web_search_call.results",
+                                         "web_search_call.action.sources",
+                                         "message.input_image.image_url",
+                                         "computer_call_output.output.image_url",
+                                         "code_interpreter_call.outputs",
+                                         [INCLUDE_SEALED] = "reasoning.encrypted_content",
+                                         [INCLUDE_LOGPROBS] = "message.output_text.logprobs",
+                                         NULL};
 
 static bool decode_include(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
     (void)c;
     response_params *p = out;
-    static const char *const known[] = {"file_search_call.results",
-                                        "web_search_call.results",
-                                        "web_search_call.action.sources",
-                                        "message.input_image.image_url",
-                                        "computer_call_output.output.image_url",
-                                        "code_interpreter_call.outputs",
-                                        "reasoning.encrypted_content",
-                                        "message.output_text.logprobs",
-                                        NULL};
     if (!field_array(v, path, 64, err)) return false;
     for (size_t i = 0; i < json_array_size(v); i++) {
         field_path at;
         int which;
-        if (!field_enum(json_array_get(v, i), path_index(&at, path, i), known, &which, err))
+        if (!field_enum(json_array_get(v, i), path_index(&at, path, i), response_includes, &which,
+                        err))
             return false;
-        if (which == 6) p->wants_sealed = true;
-        if (which == 7) p->wants_logprobs = true;
+        if (which == INCLUDE_SEALED) p->wants_sealed = true;
+        if (which == INCLUDE_LOGPROBS) p->wants_logprobs = true;
     }
     return true;
 }
@@ -544,7 +555,7 @@ static bool make_chat_body(run *k, const response_params *p, json_t *body, error
 }
 
 /* "tools[0].function.name" → "tools[2].name", and so on: the client's names. */
-void run_fix_param(const run *k, error *err) {
+static void fix_param(const run *k, error *err) {
     static const struct {
         const char *from, *to;
     } renamed[] = {{"response_format.json_schema", "text.format"},
@@ -573,6 +584,32 @@ void run_fix_param(const run *k, error *err) {
         memcpy(err->param, copy, sizeof copy);
         return;
     }
+}
+
+/* An output of a call that nobody made, as OpenAI says it. */
+static bool fix_orphan(const run *k, error *err) {
+    size_t i;
+    int n = 0;
+    if (sscanf(err->param, "messages[%zu].tool_call_id%n", &i, &n) != 1 || !n || err->param[n])
+        return false;
+    str id = json_str(json_object_get(json_array_get(k->messages.messages, i), "tool_call_id"));
+    *err = (error){0};
+    error_set(err, ERR_MALFORMED, "input",
+              "No tool call found for function call output with call_id %.*s.",
+              (int)(id.len > 100 ? 100 : id.len), id.ptr ? id.ptr : "");
+    return true;
+}
+
+void run_fix_param(const run *k, error *err) {
+    char before[sizeof err->param], copy[sizeof err->message];
+    memcpy(before, err->param, sizeof before);
+    if (!before[0] || fix_orphan(k, err)) return;
+    fix_param(k, err);
+    const char *at = strstr(err->message, before);
+    if (!at) return;
+    snprintf(copy, sizeof copy, "%.*s%s%s", (int)(at - err->message), err->message, err->param,
+             at + strlen(before));
+    memcpy(err->message, copy, sizeof copy);
 }
 
 /* ── what the response repeats ── */

@@ -97,6 +97,10 @@ void run_take_event(run *k, const turn_event *e);
 /* Others may answer in its conversation now. */
 void run_release(run *k);
 
+/* What `include` may ask for. */
+enum { INCLUDE_SEALED = 6, INCLUDE_LOGPROBS };
+extern const char *const response_includes[];
+
 /* The client's names for the chat request's parameters. */
 void run_fix_param(const run *k, error *err);
 

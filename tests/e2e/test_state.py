@@ -333,6 +333,40 @@ def stored_completions():
 
 
 @test
+def errors_speak_the_clients_language():
+    with Server("--ctx", 4096) as s:
+        bad = lambda status=400, want_message=None, **more: error(s, "POST", "/v1/responses", dict(ASK, input="x", **more), status=status)
+        e = bad(tools=[{"type": "web_search"}, {"type": "function"}])
+        assert e["param"] == "tools[1].name" and "'tools[1].name'" in e["message"] and "function" not in e["message"], e
+        e = bad(text={"format": {"type": "json_schema", "name": "x"}})
+        assert e["param"] == "text.format.schema" and "'text.format.schema'" in e["message"], e
+        e = bad(reasoning={"effort": "x"})
+        assert e["param"] == "reasoning.effort", e
+        orphan = [{"role": "user", "content": "hi"}, {"type": "function_call_output", "call_id": "call_9", "output": "x"}]
+        e = error(s, "POST", "/v1/responses", dict(ASK, input=orphan))
+        assert (e["message"], e["param"], e["code"]) == ("No tool call found for function call output with call_id call_9.", "input", None), e
+        assert bad(conversation="")["param"] == "conversation" and bad(conversation={"id": ""})["param"] == "conversation.id"
+        assert bad(conversation="c", previous_response_id="r")["param"] == "previous_response_id"
+        many = {str(i): "x" for i in range(17)}
+        for metadata, param in ((many, "metadata"), ({"k" * 65: "x"}, "metadata"), ({"k": "x" * 513}, "metadata.k"), ({"k": 5}, "metadata.k")):
+            assert bad(metadata=metadata)["param"] == param
+            error(s, "POST", "/v1/conversations", {"metadata": metadata}, param=param)
+        ask(s, "x", metadata={str(i) * 2 + "k" * 60: "x" * 512 for i in range(16)})
+        # Retrieving takes `include`, too.
+        r = ask(s, "What is the capital of France?")
+        path = f"/v1/responses/{r['id']}"
+        error(s, "GET", path + "?include=nope", param="include")
+        error(s, "GET", path + "?include[]=message.output_text.logprobs&include[]=nope", param="include")
+        assert s.get(path + "?include=message.output_text.logprobs") == r
+        sealed = s.get(path + "?include[]=reasoning.encrypted_content")
+        thought = [o for o in sealed["output"] if o["type"] == "reasoning"][0].pop("encrypted_content")
+        assert sealed == r and len(thought) > 40
+        back = ask(s, [{"role": "user", "content": "What is the capital of France?"}, {"type": "reasoning", "summary": [], "encrypted_content": thought},
+                       *[o for o in r["output"] if o["type"] == "message"], {"role": "user", "content": "And of Italy?"}])
+        assert back["usage"]["input_tokens"] == ask(s, "And of Italy?", previous_response_id=r["id"])["usage"]["input_tokens"]
+
+
+@test
 def a_threshold_summarises_before_answering():
     """context_management: what came before becomes one sealed item of the output, and the prompt gets short again."""
     with Server("--ctx", 4096) as s:
@@ -472,6 +506,85 @@ def a_full_disk_is_a_507_and_leaves_nothing():
             assert s.get(f"/v1/responses/{kept['id']}") == kept
             after = ask(s, "Say hi")
             assert s.get(f"/v1/responses/{after['id']}") == after
+    finally:
+        subprocess.run(["umount", where])
+        os.rmdir(where)
+
+
+@test
+def every_writer_meets_a_full_disk():
+    """Each kind of write is refused with a 507 and leaves nothing; what was acknowledged stays; a batch waits for room."""
+    if os.geteuid() != 0:
+        raise Skip("needs root to mount a small file system")
+    where = tempfile.mkdtemp(prefix="oriel-small-")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", where], stderr=subprocess.DEVNULL).returncode:
+        os.rmdir(where)
+        raise Skip("tmpfs cannot be mounted here")
+    on_disk = lambda: sorted(f for d, _, files in os.walk(os.path.join(where, "d/files")) for f in files)
+    try:
+        with Server("--ctx", 4096, "--data-dir", os.path.join(where, "d"), "--kv-dir", os.path.join(where, "kv")) as s:
+            words, kept = "word " * 1500, []
+            def parts(u, data):
+                body, headers = form([("data", ("part", data))])
+                return s.request("POST", f"/v1/uploads/{u['id']}/parts", body, headers=headers)
+            def begin(n):
+                return s.post("/v1/uploads", {"filename": "f", "purpose": "user_data", "bytes": n, "mime_type": "x/y"})
+            u, v = begin(150000), begin(150000)
+            part = json.loads(parts(u, os.urandom(150000))[2])
+            b = batch(s, lines(30, max_completion_tokens=40, ignore_eos=True))
+            c = s.post("/v1/conversations", {})
+            filler = os.open(os.path.join(where, "filler"), os.O_CREAT | os.O_WRONLY)
+            def fill():
+                for size in (1 << 16, 4096, 1):
+                    try:
+                        while True:
+                            os.write(filler, b"x" * size)
+                    except OSError:
+                        pass
+            def refused(what, ask_once):
+                for _ in range(60):
+                    fill()
+                    status, h, data = ask_once()
+                    if h["content-type"].startswith("text/event-stream"):
+                        last = json.loads(data.decode().strip().split("\n")[-1][6:])
+                        if last["type"] == "error":
+                            assert last["code"] == "insufficient_storage", last
+                            return
+                    elif status == 507:
+                        assert json.loads(data)["error"]["code"] == "insufficient_storage" and h["x-should-retry"] == "false", what
+                        return
+                    else:
+                        kept.append(json.loads(data))
+                    assert status == 200, (what, status, data[:300])
+                raise AssertionError(f"{what}: the disk never became full")
+            post = lambda path, body: lambda: s.request("POST", path, body)
+            body, headers = form([("purpose", "user_data"), ("file", ("x", os.urandom(100000)))])
+            refused("a file", lambda: s.request("POST", "/v1/files", body, headers=headers))
+            refused("a part", lambda: parts(v, os.urandom(150000)))
+            refused("a completed upload", post(f"/v1/uploads/{u['id']}/complete", {"part_ids": [part["id"]]}))
+            refused("a conversation", post("/v1/conversations", {"items": [{"role": "user", "content": words}]}))
+            refused("items", post(f"/v1/conversations/{c['id']}/items", {"items": [{"role": "user", "content": words}]}))
+            refused("a response", post("/v1/responses", dict(ASK, input=words, max_output_tokens=16)))
+            refused("a stream", post("/v1/responses", dict(ASK, input=words, max_output_tokens=16, stream=True)))
+            refused("a background response", post("/v1/responses", dict(ASK, input=words, max_output_tokens=16, background=True)))
+            refused("a completion", post("/v1/chat/completions", {"model": "default", "store": True, "max_completion_tokens": 4, "messages": [{"role": "user", "content": words}]}))
+            assert not [f for f in on_disk() if f.startswith("tmp-")], on_disk()
+            assert s.get("/v1/files")["data"] and all(f["purpose"] == "batch" for f in s.get("/v1/files")["data"] if f["id"] not in [k["id"] for k in kept])
+            os.close(filler)
+            os.unlink(os.path.join(where, "filler"))
+            # Room again: everything that was promised is there, and what waited goes on.
+            for k in kept:
+                path = {"response": "responses", "conversation": "conversations", "chat.completion": "chat/completions", "file": "files"}.get(k["object"])
+                if path and not (k["object"] == "response" and k["background"]):
+                    assert s.get(f"/v1/{path}/{k['id']}")["id"] == k["id"]
+            d = ended(s, b)
+            assert d["status"] == "completed" and d["request_counts"]["completed"] == 30, d
+            assert [json.loads(l)["custom_id"] for l in content(s, d["output_file_id"]).splitlines()] == [f"c{i}" for i in range(30)]
+            assert s.post(f"/v1/uploads/{u['id']}/complete", {"part_ids": [part["id"]]})["status"] == "completed"
+            after = ask(s, "Say hi")
+            assert s.get(f"/v1/responses/{after['id']}") == after
+        with Server("--ctx", 4096, "--data-dir", os.path.join(where, "d"), "--kv-dir", os.path.join(where, "kv")) as s:
+            assert s.get(f"/v1/responses/{after['id']}") == after and ask(s, "Say hi")["output"][-1]["content"] == after["output"][-1]["content"]
     finally:
         subprocess.run(["umount", where])
         os.rmdir(where)

@@ -12,14 +12,17 @@
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/buf.h"
-#include "sample/grammar.h"
+#include "base/hash.h"
+#include "sample/sample.h"
 
-enum { MAX_SAMPLES = 400000 };
+enum { MAX_SAMPLES = 400000, DRAW_EVERY = 8 };
 static double all_us[MAX_SAMPLES], compile_ms[4000];
-static size_t n_all, n_compiles;
+static double free_us[2][MAX_SAMPLES], bound_us[2][MAX_SAMPLES], more_us[2][MAX_SAMPLES];
+static size_t n_all, n_compiles, n_draws;
 
 /* Of this thread: other load does not count. */
 static int64_t cpu_ns(void) {
@@ -42,7 +45,66 @@ static void report(const char *name, double *v, size_t n, const char *unit) {
            sum / (double)n, v[n / 2], v[n * 99 / 100], v[n - 1], unit);
 }
 
-static void write_instance(tok *t, const grammar *g, const grammar_vocab *v, json_t *value) {
+/* What a token costs from its logits on, free and bound, at temperature 0 and 1: the same draws in turn, of
+ * logits that make the instance's next token all but certain. Bound: mask, draw, walking on, and looking
+ * for what is forced. */
+typedef struct draws {
+    sampler *free[2], *bound[2];
+    float *base, *row;
+    int32_t n_vocab;
+} draws;
+
+static void draws_init(draws *d, int32_t n_vocab) {
+    *d = (draws){.base = malloc((size_t)n_vocab * sizeof *d->base),
+                 .row = malloc((size_t)n_vocab * sizeof *d->row),
+                 .n_vocab = n_vocab};
+    for (int k = 0; k < 2; k++) {
+        sample_params p = sample_defaults();
+        p.temperature = k;
+        d->free[k] = sampler_new(&p, n_vocab, NULL);
+        d->bound[k] = sampler_new(&p, n_vocab, NULL);
+    }
+    for (int32_t i = 0; i < n_vocab; i++) d->base[i] = (float)rng_uniform_at(3, (uint64_t)i) * 8;
+}
+
+static double time_draw(draws *d, sampler *s, matcher *m, uint64_t step, int32_t *id) {
+    sample_result out;
+    int32_t forced[64];
+    memcpy(d->row, d->base, (size_t)d->n_vocab * sizeof *d->row);
+    int64_t begin = cpu_ns();
+    sampler_next(s, d->row, step, &out);
+    if (m) matcher_forced(m, forced, 64);
+    double us = (double)(cpu_ns() - begin) / 1e3;
+    *id = out.id;
+    return us;
+}
+
+static void draw_instance(draws *d, const grammar *g, const grammar_vocab *v, const tok_ids *ids) {
+    matcher *m[2] = {matcher_new(g, v, (matcher_options){0}, NULL),
+                     matcher_new(g, v, (matcher_options){0}, NULL)};
+    for (size_t i = 0; m[0] && m[1] && i < ids->n && n_draws < MAX_SAMPLES; i++) {
+        int32_t want = ids->ids[i], id[2], other;
+        float was = d->base[want];
+        d->base[want] = 40;
+        for (int k = 0; k < 2; k++) {
+            sampler_constrain(d->bound[k], m[k]);
+            bool first = (i + (size_t)k) % 2; /* whoever is second finds its caches warm */
+            if (first) bound_us[k][n_draws] = time_draw(d, d->bound[k], m[k], i, &id[k]);
+            free_us[k][n_draws] = time_draw(d, d->free[k], NULL, i, &other);
+            if (!first) bound_us[k][n_draws] = time_draw(d, d->bound[k], m[k], i, &id[k]);
+            more_us[k][n_draws] = bound_us[k][n_draws] - free_us[k][n_draws];
+        }
+        n_draws++;
+        d->base[want] = was;
+        if (id[0] != want || id[1] != want) break;
+    }
+    matcher_free(m[0]);
+    matcher_free(m[1]);
+}
+
+static void write_instance(draws *d, tok *t, const grammar *g, const grammar_vocab *v,
+                           json_t *value) {
+    static int n_instances;
     buf text = {0};
     json_out j = json_begin(&text);
     json_put_value(&j, value);
@@ -56,6 +118,7 @@ static void write_instance(tok *t, const grammar *g, const grammar_vocab *v, jso
         if (!matcher_accept(m, ids.ids[i])) break;
     }
     matcher_free(m);
+    if (n_instances++ % DRAW_EVERY == 0) draw_instance(d, g, v, &ids);
     tok_ids_deinit(&ids);
     buf_deinit(&text);
 }
@@ -111,6 +174,8 @@ int main(void) {
     grammar_vocab *v = grammar_vocab_new(t, &err);
     printf("vocabulary of %d ids prepared in %.0f ms\n", tok_n_vocab(t),
            (double)(cpu_ns() - begin) / 1e6);
+    draws dr;
+    draws_init(&dr, tok_n_vocab(t));
     snprintf(path, sizeof path, "%s/schemas/maskbench", corpus);
     struct dirent **names = NULL;
     int n = scandir(path, &names, NULL, alphasort), n_schemas = 0;
@@ -125,7 +190,7 @@ int main(void) {
         for (size_t k = 0; g && k < json_array_size(tests); k++) {
             json_t *test = json_array_get(tests, k);
             if (json_is_true(json_object_get(test, "valid")))
-                write_instance(t, g, v, json_object_get(test, "data"));
+                write_instance(&dr, t, g, v, json_object_get(test, "data"));
         }
         grammar_unref(g);
         json_decref(d);
@@ -134,6 +199,12 @@ int main(void) {
     printf("%d schemas\n", n_schemas);
     report("compile, MaskBench sample", compile_ms, n_compiles, "ms");
     report("mask, valid instances", all_us, n_all, "µs");
+    for (int k = 0; k < 2; k++) {
+        printf("temperature %d\n", k);
+        report("  a free draw", free_us[k], n_draws, "µs");
+        report("  a bound draw, with its mask", bound_us[k], n_draws, "µs");
+        report("  what it costs more", more_us[k], n_draws, "µs");
+    }
     grammar_vocab_unref(v);
     tok_unref(t);
     buf_deinit(&ranks);

@@ -61,20 +61,66 @@ static double sum_block(const float *w) {
     return (a + b) + (c + d);
 }
 
-float dist_max(float *logits, int32_t n_vocab, float *block_max) {
+/* Sixteen lanes: one chain of maxima would wait for itself. */
+static float max_of_block(const float *x) {
+    enum { N = 16 };
+    float m[N];
+    memcpy(m, x, sizeof m);
+    for (int i = N; i < DIST_BLOCK; i += N)
+        for (int k = 0; k < N; k++) m[k] = x[i + k] > m[k] ? x[i + k] : m[k];
+    for (int k = 1; k < N; k++) m[0] = m[k] > m[0] ? m[k] : m[0];
+    return m[0];
+}
+
+/* Four ids whose bits are `nibble`: all ones for those that stay. */
+static const uint32_t NIBBLE[16][4] = {
+    {0, 0, 0, 0},     {~0u, 0, 0, 0},     {0, ~0u, 0, 0},     {~0u, ~0u, 0, 0},
+    {0, 0, ~0u, 0},   {~0u, 0, ~0u, 0},   {0, ~0u, ~0u, 0},   {~0u, ~0u, ~0u, 0},
+    {0, 0, 0, ~0u},   {~0u, 0, 0, ~0u},   {0, ~0u, 0, ~0u},   {~0u, ~0u, 0, ~0u},
+    {0, 0, ~0u, ~0u}, {~0u, 0, ~0u, ~0u}, {0, ~0u, ~0u, ~0u}, {~0u, ~0u, ~0u, ~0u}};
+
+/* −inf where the mask's bit is 0. By words: most of them are all ones or all zeros. */
+static void keep_allowed(float *restrict x, const uint64_t *mask) {
+    static const uint32_t minus_inf = 0xFF800000u;
+    for (int w = 0; w < DIST_BLOCK / 64; w++, x += 64) {
+        uint64_t bits = mask[w];
+        if (bits == UINT64_MAX) continue;
+        uint32_t v[64];
+        memcpy(v, x, sizeof v);
+        for (int i = 0; i < 64; i += 4, bits >>= 4) {
+            const uint32_t *keep = NIBBLE[bits & 15];
+            for (int k = 0; k < 4; k++) v[i + k] = (v[i + k] & keep[k]) | (minus_inf & ~keep[k]);
+        }
+        memcpy(x, v, sizeof v);
+    }
+}
+
+float dist_max(float *logits, int32_t n_vocab, const uint64_t *mask, int32_t n_mask,
+               float *block_max) {
     float max = -INFINITY, x[DIST_BLOCK];
     for (int32_t b = 0; b < dist_n_blocks(n_vocab); b++) {
-        load_block(logits, n_vocab, b, x);
         int32_t at = b * DIST_BLOCK, n = n_vocab - at < DIST_BLOCK ? n_vocab - at : DIST_BLOCK;
+        uint64_t bits[DIST_BLOCK / 64], any = 0;
+        for (int w = 0; mask && w < DIST_BLOCK / 64; w++) {
+            int32_t left = n_mask - at - w * 64;
+            bits[w] = left > 0 ? mask[at / 64 + w] : 0;
+            if (left > 0 && left < 64) bits[w] &= (1ull << left) - 1;
+            any |= bits[w];
+        }
+        block_max[b] = -INFINITY;
+        if (mask && !any) continue;
+        load_block(logits, n_vocab, b, x);
+        if (mask) keep_allowed(x, bits);
         memcpy(logits + at, x, (size_t)n * sizeof *x);
-        float m[4] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
-        for (int i = 0; i < DIST_BLOCK; i += 4)
-            for (int k = 0; k < 4; k++) m[k] = x[i + k] > m[k] ? x[i + k] : m[k];
-        for (int k = 1; k < 4; k++) m[0] = m[k] > m[0] ? m[k] : m[0];
-        block_max[b] = m[0];
-        if (m[0] > max) max = m[0];
+        block_max[b] = max_of_block(x);
+        if (block_max[b] > max) max = block_max[b];
     }
     return max;
+}
+
+void dist_clear_dead(float *logits, int32_t n_vocab, const float *block_max) {
+    for (int32_t i = 0; i < n_vocab; i++)
+        if (block_max[i / DIST_BLOCK] == -INFINITY) logits[i] = -INFINITY;
 }
 
 /* Weights of a block with those behind `last` at 0. */
@@ -100,7 +146,8 @@ double dist_sum(const float *logits, int32_t n_vocab, float max, float scale, co
     float w[DIST_BLOCK];
     for (int32_t b = 0; b < dist_n_blocks(n_vocab); b++) {
         double part = 0;
-        if (!last || block_max[b] >= last->logit) {
+        bool counts = !block_max || (last ? block_max[b] >= last->logit : block_max[b] > -INFINITY);
+        if (counts) {
             weigh_survivors(logits, n_vocab, b, max, scale, last, w);
             part = sum_block(w);
         }
@@ -155,11 +202,12 @@ typedef struct histogram {
 
 /* Lanes keep neighbouring tokens, which often share a bin, from waiting for each other's store. */
 static void fill_histogram(histogram *h, const float *logits, int32_t n_vocab, float max,
-                           bool with_mass) {
+                           const float *block_max, bool with_mass) {
     uint32_t count[LANES][BINS] = {{0}};
     double mass[LANES][BINS] = {{0}};
     float x[DIST_BLOCK], w[DIST_BLOCK];
     for (int32_t b = 0; b < dist_n_blocks(n_vocab); b++) {
+        if (block_max[b] == -INFINITY) continue; /* the last bin's count is never asked for */
         load_block(logits, n_vocab, b, x);
         int n = n_vocab - b * DIST_BLOCK < DIST_BLOCK ? n_vocab - b * DIST_BLOCK : DIST_BLOCK;
         if (with_mass) weigh_block(x, max, 1, w);
@@ -301,7 +349,7 @@ dist_cand dist_cut(const float *logits, int32_t n_vocab, float max, const float 
     bool has_k = f->top_k > 0 && f->top_k < n_vocab, has_p = f->top_p<1, has_keep = f->min_keep> 1;
     histogram h;
     double mass;
-    if (has_k || has_p || has_keep) fill_histogram(&h, logits, n_vocab, max, has_p);
+    if (has_k || has_p || has_keep) fill_histogram(&h, logits, n_vocab, max, block_max, has_p);
     if (has_k) end = locate(&r, &h, f->top_k, 0, &mass);
     if (has_p) {
         double total = has_k ? mass : h.total_mass;

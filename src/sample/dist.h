@@ -29,12 +29,17 @@ static inline bool dist_before(float la, int32_t ia, float lb, int32_t ib) {
 /* exp(x) for x ≤ 0; 0 below −88, where single precision ends. */
 float dist_exp(float x);
 
-/* Writes −inf over every value that is not finite and fills block_max [dist_n_blocks]. Returns the
- * maximum, −inf when nothing is left. */
-float dist_max(float *logits, int32_t n_vocab, float *block_max);
+/* Writes −inf over every value that is not finite, and over ids that `mask` (a bit per id below n_mask,
+ * NULL: all are allowed) leaves out, and fills block_max [dist_n_blocks]. Returns the maximum, −inf
+ * when nothing is left. Blocks of which nothing is left keep what they hold: a maximum of −inf says
+ * that nobody may look (all below keep to it; dist_clear_dead is for readers that do not). */
+float dist_max(float *logits, int32_t n_vocab, const uint64_t *mask, int32_t n_mask,
+               float *block_max);
+void dist_clear_dead(float *logits, int32_t n_vocab, const float *block_max);
 
 /* Σ exp((logits[i] − max)·scale) over finite logits; block_sum [dist_n_blocks] may be NULL. Only
- * ids that rank at or before `last` count; NULL = all. block_max may be NULL without `last`. */
+ * ids that rank at or before `last` count; NULL = all. block_max may be NULL without `last`: then every
+ * block is looked at. */
 double dist_sum(const float *logits, int32_t n_vocab, float max, float scale, const dist_cand *last,
                 const float *block_max, double *block_sum);
 /* The id whose interval holds `target` in [0, Σ), intervals laid in order of id as dist_sum summed. */

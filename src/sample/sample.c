@@ -328,20 +328,6 @@ static void apply_penalties(sampler *s, float *logits) {
     s->n_touched = n;
 }
 
-static void apply_mask(const sampler *s, float *logits) {
-    const uint64_t *mask = matcher_mask(s->matcher);
-    int32_t n = matcher_n_vocab(s->matcher);
-    if (n > s->n_vocab) n = s->n_vocab;
-    for (int32_t i = 0; i < n; i += 64) {
-        uint64_t w = mask[i >> 6];
-        int32_t len = n - i < 64 ? n - i : 64;
-        if (w == UINT64_MAX) continue;
-        for (int32_t k = 0; k < len; k++)
-            if (!(w >> k & 1)) logits[i + k] = -INFINITY;
-    }
-    for (int32_t i = n; i < s->n_vocab; i++) logits[i] = -INFINITY;
-}
-
 /* Where the model or a bias ruled out all that the grammar allows. */
 static int32_t first_allowed(const sampler *s) {
     const uint64_t *mask = matcher_mask(s->matcher);
@@ -365,9 +351,11 @@ static int32_t draw(sampler *s, float *logits, float max, uint64_t step) {
         return i;
     }
     dist_cand last, *cut = NULL;
+    bool is_odd = (p->typical_p > 0 && p->typical_p < 1) || p->xtc_probability > 0;
+    if (s->matcher && is_odd) dist_clear_dead(logits, s->n_vocab, s->block_max);
     if (p->typical_p > 0 && p->typical_p < 1) {
         odd_typical(logits, s->n_vocab, max, p->typical_p, p->min_tokens_to_keep, s->cands);
-        max = dist_max(logits, s->n_vocab, s->block_max);
+        max = dist_max(logits, s->n_vocab, NULL, 0, s->block_max);
     }
     if ((p->top_k > 0 && p->top_k < s->n_vocab) || p->top_p < 1 || p->min_p > 0) {
         dist_filter f = {p->top_k, p->min_tokens_to_keep, p->top_p, p->min_p};
@@ -377,7 +365,7 @@ static int32_t draw(sampler *s, float *logits, float max, uint64_t step) {
     /* A draw of its own, so that switching it on does not move the others'. */
     if (p->xtc_probability > 0 && rng_uniform_at(p->seed ^ XTC_STREAM, step) < p->xtc_probability &&
         odd_exclude_top(logits, s->n_vocab, max, p->xtc_threshold, cut, s->block_max))
-        max = dist_max(logits, s->n_vocab, s->block_max);
+        max = dist_max(logits, s->n_vocab, NULL, 0, s->block_max);
     /* Below a millionth nothing but the maximum has weight, and 1/temperature must stay finite. */
     float scale = (float)(1 / (p->temperature > 1e-6 ? p->temperature : 1e-6));
     double sum = dist_sum(logits, s->n_vocab, max, scale, cut, s->block_max, s->block_sum);
@@ -387,26 +375,31 @@ static int32_t draw(sampler *s, float *logits, float max, uint64_t step) {
 
 void sampler_next(sampler *s, float *logits, uint64_t step, sample_result *out) {
     *out = (sample_result){.logprob = SAMPLE_MIN_LOGPROB};
-    float max = dist_max(logits, s->n_vocab, s->block_max);
-    if (max > -INFINITY) {
-        double log_total = 0;
-        bool adjusts = s->p.n_bias > 0 || s->n_touched > 0 || s->matcher, reports = s->p.n_top >= 0;
+    bool reports = s->p.n_top >= 0, adjusts = s->p.n_bias > 0 || s->n_touched > 0;
+    float max = -INFINITY;
+    double log_total = 0;
+    if (reports) {
+        max = dist_max(logits, s->n_vocab, NULL, 0, s->block_max);
+        reports = max > -INFINITY;
         if (reports) log_total = describe(logits, s->n_vocab, max, s->p.n_top, out);
-        if (adjusts) {
-            if (reports) save_raw(s, logits);
-            apply_bias(s, logits);
-            if (s->matcher) apply_mask(s, logits);
-            apply_penalties(s, logits);
-            max = dist_max(logits, s->n_vocab, s->block_max);
-        }
-        if (max > -INFINITY)
-            out->id = draw(s, logits, max, step);
-        else if (s->matcher)
-            out->id = first_allowed(s);
-        if (reports) out->logprob = finite_logprob(get_raw(s, logits, out->id) - log_total);
-    } else if (s->matcher) {
-        out->id = first_allowed(s);
+        if (reports) save_raw(s, logits);
     }
+    if (adjusts) {
+        apply_bias(s, logits);
+        apply_penalties(s, logits);
+    }
+    /* The mask comes last, in the pass that looks for the maximum: what it leaves out is not read, and
+     * the rest is changed by nothing else. */
+    if (s->matcher) {
+        const uint64_t *mask = matcher_mask(s->matcher);
+        max = dist_max(logits, s->n_vocab, mask, matcher_n_vocab(s->matcher), s->block_max);
+    } else if (adjusts || !reports)
+        max = dist_max(logits, s->n_vocab, NULL, 0, s->block_max);
+    if (max > -INFINITY)
+        out->id = draw(s, logits, max, step);
+    else if (s->matcher)
+        out->id = first_allowed(s);
+    if (reports) out->logprob = finite_logprob(get_raw(s, logits, out->id) - log_total);
     if (s->matcher) matcher_accept(s->matcher, out->id);
     note_generated(s, out->id);
 }

@@ -5,9 +5,10 @@
  *   1. logits that are NaN or infinite become −inf: such a token is never chosen
  *   2. log-probabilities, if asked for: of the model's own distribution
  *   3. logit_bias: ≤ −100 bans, ≥ +100 leaves only ids that have it, else added
- *      … and what the grammar does not allow here becomes −inf, if there is one
  *   4. repetition penalty over the last repetition_window tokens (prompt and answer)
  *   5. presence and frequency penalties over the generated tokens
+ *      … and what the grammar does not allow here becomes −inf, if there is one (in the pass that
+ *      finds the maximum, so a bound draw costs little more than a free one)
  *   6. temperature 0: the largest logit, ties to the lower id; no softmax. Done.
  *   7. top_k, then top_p of what top_k left (renormalised), then min_p. They see
  *      probabilities at temperature 1, so what may be said at all does not depend

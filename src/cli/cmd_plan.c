@@ -40,6 +40,7 @@ static void print_json(const hub_model *m, const config *c, const engine_plan *p
     json_kv_int(&j, "total_bytes", (int64_t)(p->seq_kv + p->seq_sampling + p->seq_job));
     json_end_obj(&j);
     json_kv_int(&j, "waiting_request_bytes", (int64_t)p->waiting_job);
+    json_kv_int(&j, "given_form_bytes", (int64_t)p->forms);
     json_kv_int(&j, "kv_row_bytes", (int64_t)p->kv_row_bytes);
     json_kv_int(&j, "loading_bytes", (int64_t)p->loading);
     json_kv_int(&j, "mapped_bytes", (int64_t)p->mapped);
@@ -74,6 +75,7 @@ static void print_text(const hub_model *m, const config *c, const engine_plan *p
     if (p->mapped)
         print_line("in the file", p->mapped, "pages the system keeps or drops as it likes");
     print_line("free", p->free_memory, "of the machine and this process' groups, with its own");
+    print_line("given forms", p->forms, "on top at most, from the first answer of a given form on");
     printf("\nOne sequence more takes %s. ",
            term_bytes(p->seq_kv + p->seq_sampling + p->seq_job).text);
     if (p->fits)

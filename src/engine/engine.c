@@ -96,14 +96,9 @@ engine_job *engine_submit(engine *e, const engine_request *r, error *err) {
     kv_seq *seq = kv_seq_new(e->kv, window, err);
     if (!seq) return refuse(e, NULL);
     const grammar *g = r->sampling.grammar;
-    matcher *m = NULL;
-    if (g && !(m = constrain_start(&e->constrain, e->tok, g, err))) return refuse(e, seq);
+    if (g && !constrain_check(&e->constrain, e->tok, g, err)) return refuse(e, seq);
     engine_job *j = job_new(r, seq, window, (uint32_t)e->config.n_events, d, err);
-    if (!j) {
-        matcher_free(m);
-        return refuse(e, seq);
-    }
-    j->matcher = m;
+    if (!j) return refuse(e, seq);
     if (r->embed != ENGINE_EMBED_OFF &&
         !(j->embedding = calloc(2 * (size_t)e->info->d_model, sizeof *j->embedding))) {
         error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for another request.");
@@ -111,7 +106,6 @@ engine_job *engine_submit(engine *e, const engine_request *r, error *err) {
         job_unref(j);
         return refuse(e, seq);
     }
-    j->request.sampling.grammar = NULL; /* the matcher holds it */
     add(&e->counters.n_jobs, 1);
     j->next = atomic_load(&d->inbox);
     while (!atomic_compare_exchange_weak(&d->inbox, &j->next, j)) {
@@ -132,6 +126,13 @@ static void count_blocks(engine *e) {
     atomic_store_explicit(&e->counters.kv_blocks_cached, cached, memory_order_relaxed);
 }
 
+static void leave_slot(engine *e, engine_job *j) {
+    e->free_slots[--e->n_running] = j->slot;
+    if (j->matcher) matcher_stop(j->matcher);
+    j->matcher = NULL;
+    j->slot = -1;
+}
+
 /* Gives back all a job holds, then publishes its one END. Not yet started: slot is −1. */
 static void finish(engine *e, engine_job *j, engine_finish how) {
     int64_t now = clock_ns();
@@ -150,7 +151,7 @@ static void finish(engine *e, engine_job *j, engine_finish how) {
     kv_seq_free(j->seq);
     j->seq = NULL;
     count_blocks(e);
-    if (j->slot >= 0) e->free_slots[--e->n_running] = j->slot;
+    if (j->slot >= 0) leave_slot(e, j);
     if (how == ENGINE_CANCELLED) add(&e->counters.n_cancelled, 1);
     if (how == ENGINE_FAILED) add(&e->counters.n_failed, 1);
     atomic_fetch_sub(&e->door->n_admitted, 1);
@@ -227,8 +228,7 @@ static void park(engine *e, engine_job *j) {
     leave_running(e, j);
     kv_seq_rewind(j->seq, 0);
     j->n_done = 0;
-    e->free_slots[--e->n_running] = j->slot;
-    j->slot = -1;
+    leave_slot(e, j);
     j->next = e->parked;
     e->parked = j;
     e->n_parked++;
@@ -333,6 +333,9 @@ static void start(engine *e, engine_job *j) {
     e->running[e->n_running] = j;
     j->slot = e->free_slots[e->n_running++];
     sampler_start(e->samplers[j->slot], &j->request.sampling);
+    if (j->request.sampling.grammar)
+        j->matcher = constrain_start(&e->constrain, j->slot, j->request.sampling.grammar,
+                                     j->ids + j->request.n_prompt, (size_t)j->n_generated);
     sampler_constrain(e->samplers[j->slot], j->matcher);
     sampler_note_prompt(e->samplers[j->slot], j->ids, j->request.n_prompt);
     sampler_note_generated(e->samplers[j->slot], j->ids + j->request.n_prompt,
@@ -507,7 +510,7 @@ static void say_forced(engine *e, engine_job *j, int64_t now) {
     int32_t ids[CONSTRAIN_MAX_FORCED];
     size_t n = room > 0 ? matcher_forced(j->matcher, ids, (size_t)room) : 0;
     for (size_t i = 0; i < n && !is_stop(e, r, j->last_id); i++) {
-        if (ids[i] >= e->info->n_vocab || !matcher_accept(j->matcher, ids[i])) return;
+        if (ids[i] >= e->info->n_vocab || !matcher_follow(j->matcher, &ids[i], 1)) return;
         sampler_note_generated(e->samplers[j->slot], &ids[i], 1);
         draw d = {.job = j,
                   .index = (int64_t)r->n_prompt + j->n_generated,

@@ -71,7 +71,7 @@ typedef struct engine_plan {
     uint64_t weights;  /* repacked, and vectors as floats */
     uint64_t kv;       /* the window of all sequences, with room for a chunk */
     uint64_t scratch;  /* of the forward pass */
-    uint64_t sampling; /* all samplers */
+    uint64_t sampling; /* all samplers, and what follows a grammar beside each */
     uint64_t fixed;    /* the rest: process + tokenizer + above + tables, threads and
                           running jobs */
     uint64_t process; /* of fixed: the program and its libraries, as found when the plan was made */
@@ -83,6 +83,7 @@ typedef struct engine_plan {
     /* What one sequence more or fewer changes; the sums above hold n_parallel of each. */
     uint64_t seq_kv, seq_sampling, seq_job;
     uint64_t waiting_job;       /* each waiting request, on top */
+    uint64_t forms; /* on top once the first answer of a given form is asked for: the vocabulary as a trie */
     model_load_mode load;       /* as chosen: not AUTO */
     int64_t kv_rows;            /* p + W actually used */
     uint64_t kv_row_bytes;      /* of one position in all full layers */

@@ -77,6 +77,7 @@ typedef struct engine_needs {
     uint64_t weights, mapped, scratch;
     uint64_t loading;   /* besides the weights, while they are read */
     uint64_t tokenizer; /* resident already */
+    uint64_t forms;     /* the vocabulary as grammars need it, when they do */
     model_load_mode load;
 } engine_needs;
 /* Defaults, sizes and the plan. Counts what this process holds now. */

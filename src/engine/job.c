@@ -63,13 +63,14 @@ engine_job *job_new(const engine_request *r, kv_seq *seq, kv_window window, uint
     if (r->sampling.n_bias)
         memcpy(p + bias, r->sampling.bias, (size_t)r->sampling.n_bias * sizeof *r->sampling.bias);
     j->request.sampling.bias = (const sample_bias *)(p + bias);
+    j->request.sampling.grammar = grammar_ref(r->sampling.grammar);
     return j;
 }
 
 void job_unref(engine_job *j) {
     if (atomic_fetch_sub(&j->n_refs, 1) != 1) return;
     door_unref(j->door);
-    matcher_free(j->matcher);
+    grammar_unref(j->request.sampling.grammar);
     free(j->embedding);
     free(j);
 }

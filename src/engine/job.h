@@ -42,7 +42,7 @@ struct engine_job {
     engine_request request;
     kv_window window;
     kv_seq *seq; /* the engine's until the end */
-    matcher *matcher; /* NULL: the answer is free */
+    matcher *matcher; /* its slot's; NULL: the answer is free, or it does not run */
 
     /* Progress: the engine thread's. */
     int slot;       /* which sampler; −1 while waiting or parked */

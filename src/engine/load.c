@@ -31,8 +31,8 @@ static tok *load_tok(const file *f, uint64_t *bytes, error *err) {
     return t;
 }
 
-static bool plan_file(const file *f, const model_options *o, uint64_t tokenizer, engine_config *c,
-                      model_info *info, engine_plan *plan, error *err) {
+static bool plan_file(const file *f, const model_options *o, const tok *t, uint64_t tokenizer,
+                      engine_config *c, model_info *info, engine_plan *plan, error *err) {
     if (!model_inspect(f, o, info, err)) return false;
     engine_config filled = *c; /* limits need the defaults that settling fills in */
     if (!engine_fill_defaults(&filled, info, err)) return false;
@@ -41,6 +41,7 @@ static bool plan_file(const file *f, const model_options *o, uint64_t tokenizer,
         .mapped = info->mapped_bytes,
         .loading = info->load_bytes,
         .tokenizer = tokenizer,
+        .forms = grammar_vocab_plan_bytes(t),
         .load = o->load,
         .scratch = model_file_plan_bytes(f, o, engine_limits(&filled, info), filled.n_threads),
     };
@@ -56,7 +57,7 @@ bool engine_make_plan(const file *f, const engine_config *c, engine_plan *plan, 
     model_options o = options_of(f, c);
     bool ok = t != NULL;
     if (!info) ok = error_set(err, ERR_NO_MEMORY, NULL, "There is no memory to plan a model.");
-    ok = ok && plan_file(f, &o, tokenizer, &copy, info, plan, err);
+    ok = ok && plan_file(f, &o, t, tokenizer, &copy, info, plan, err);
     free(info);
     tok_unref(t);
     return ok;
@@ -149,7 +150,7 @@ engine *engine_open(const file *f, const engine_config *c, error *err) {
     bool ok = planned != NULL;
     if (!ok) error_set(err, ERR_NO_MEMORY, NULL, "There is no memory to plan a model.");
     ok = ok && (e->tok = load_tok(f, &tokenizer, err)) != NULL &&
-         plan_file(f, &o, tokenizer, &e->config, planned, &e->plan, err) &&
+         plan_file(f, &o, e->tok, tokenizer, &e->config, planned, &e->plan, err) &&
          engine_refuse_unless_fits(&e->plan, err) && (!c->lock || engine_may_lock(&e->plan, err));
     if (ok && e->config.max_context_tokens < planned->n_ctx_train && c->max_context_tokens == 0)
         log_line(

@@ -53,6 +53,7 @@ static bool build(engine *e, error *err) {
     int32_t n_known = e->tok ? tok_n_vocab(e->tok) : 0;
     for (int32_t id = 0; id < e->info->n_vocab && id < n_known; id++)
         e->is_end[id] = tok_is_end(e->tok, id);
+    if (e->tok && !constrain_reserve(&e->constrain, c->n_parallel, n_known, err)) return false;
     if (c->kv_dir && !open_disk(e, err)) return false;
     return engine_hold(e, err);
 }

@@ -181,7 +181,9 @@ bool engine_settle(engine_config *c, const model_info *info, const engine_needs 
                        .mapped = needs->mapped,
                        .scratch = needs->scratch,
                        .load = needs->load,
-                       .seq_sampling = sampler_plan_bytes(info->n_vocab)};
+                       .seq_sampling = sampler_plan_bytes(info->n_vocab) +
+                                       matcher_plan_bytes(info->n_vocab),
+                       .forms = needs->forms};
     p->sampling = (uint64_t)c->n_parallel * p->seq_sampling;
     plan_fixed(c, info, needs, p);
     for (int i = 0; i < info->n_layers; i++)
@@ -277,5 +279,6 @@ bool engine_hold(engine *e, error *err) {
     if (!model_ctx_hold(e->ctx, lock) || (lock && !model_lock(e->model)))
         return engine_cannot_lock(&e->plan, err);
     for (int i = 0; i < e->config.n_parallel; i++) sampler_hold(e->samplers[i]);
+    constrain_hold(&e->constrain);
     return !(e->plan.is_asked || lock) || hold_window(e, err);
 }

@@ -39,6 +39,7 @@ enum {
     GRAMMAR_MAX_ALTERNATIVES = 2000,  /* of one value */
     GRAMMAR_MAX_JSON_DEPTH = 256,     /* nesting of a generated value */
     GRAMMAR_MAX_THREADS = 512,        /* readings of the text followed at once */
+    GRAMMAR_ROOM = 192 << 10, /* bytes of what they have read; real schemas need 16 KiB (a matcher has two) */
 };
 
 typedef struct grammar grammar;
@@ -112,6 +113,8 @@ grammar *grammar_from_lark(str source, const char *param, error *err);
 typedef struct grammar_vocab grammar_vocab;
 /* Keeps a reference to t. O(bytes of the vocabulary). */
 grammar_vocab *grammar_vocab_new(tok *t, error *err);
+/* What it takes at most; for a plan. */
+uint64_t grammar_vocab_plan_bytes(const tok *t);
 grammar_vocab *grammar_vocab_ref(const grammar_vocab *v);
 void grammar_vocab_unref(const grammar_vocab *v);
 int32_t grammar_vocab_n(const grammar_vocab *v);
@@ -129,8 +132,18 @@ typedef struct matcher_options {
     bool exact;
 } matcher_options;
 
-/* Takes references to g and v. All memory it will ever use is allocated here (about 2 MiB and
- * n_vocab / 8 bytes). v may be NULL: then only bytes can be pushed. */
+/* A matcher for vocabularies up to n_vocab, without a grammar. All memory it will ever use is allocated
+ * here, matcher_plan_bytes of it; 0: only bytes can be pushed. */
+matcher *matcher_reserve(int32_t n_vocab, error *err);
+uint64_t matcher_plan_bytes(int32_t n_vocab);
+/* Takes its pages from the system now. */
+void matcher_hold(matcher *m);
+/* Stands at the beginning of g; takes references to g and v (NULL: only bytes). False when g begins in
+ * more ways than GRAMMAR_MAX_THREADS: then it has failed, see matcher_failed. Allocates nothing. */
+bool matcher_start(matcher *m, const grammar *g, const grammar_vocab *v, matcher_options o,
+                   error *err);
+void matcher_stop(matcher *m); /* lets go of both */
+/* Both in one. */
 matcher *matcher_new(const grammar *g, const grammar_vocab *v, matcher_options o, error *err);
 void matcher_free(matcher *m);
 void matcher_reset(matcher *m); /* back to the start */
@@ -146,6 +159,9 @@ bool matcher_allows(matcher *m, int32_t id);
 /* Walks on. False (and nothing changes) when the token is not allowed. An end token where the text
  * may end finishes the matcher. */
 bool matcher_accept(matcher *m, int32_t id);
+/* The same for ids known to be allowed, which matcher_forced gave or matcher_accept took before: no mask
+ * is made. False: one of them was not. */
+bool matcher_follow(matcher *m, const int32_t *ids, size_t n);
 /* The same for bytes, for tests and recognising: how many were accepted. */
 size_t matcher_push(matcher *m, str bytes);
 bool matcher_can_end(const matcher *m); /* the text so far is in the language */

@@ -16,9 +16,9 @@ static int compare_pieces(const void *a, const void *b, void *ctx) {
 /* Nodes in preorder: a node's first child is the next one, `end` is behind its subtree. ids are in the
  * order of their bytes, which is the same order. */
 static bool build(trie *x, const tok *t, int32_t *ids, size_t n) {
-    size_t cap = 1;
+    size_t cap = 2;
     for (size_t i = 0; i < n; i++) cap += tok_piece(t, ids[i]).len;
-    x->nodes = malloc((cap + 1) * sizeof *x->nodes);
+    x->nodes = cap <= TRIE_MAX_NODES ? malloc(cap * sizeof *x->nodes) : NULL;
     x->ids = ids;
     if (!x->nodes) return false;
     uint32_t path[TRIE_MAX_DEPTH + 1], at = 0;
@@ -30,21 +30,22 @@ static bool build(trie *x, const tok *t, int32_t *ids, size_t n) {
         str s = tok_piece(t, ids[i]);
         size_t same = 0;
         while (same < depth && same < s.len && last.ptr[same] == s.ptr[same]) same++;
-        for (; depth > same; depth--) x->nodes[path[depth]].end = at + 1;
+        for (; depth > same; depth--) x->nodes[path[depth]].end = (at + 1) & 0xFFFFFF;
         for (; depth < s.len; depth++) {
             path[depth + 1] = ++at;
-            x->nodes[at] = (trie_node){
-                .ids = (uint32_t)i, .depth = (uint8_t)(depth + 1), .byte = (uint8_t)s.ptr[depth]};
+            x->nodes[at] = (trie_node){.ids = (uint32_t)i & 0xFFFFFF,
+                                       .depth = (uint8_t)(depth + 1),
+                                       .byte = (uint8_t)s.ptr[depth]};
         }
-        x->nodes[at].n_ids++;
         last = s;
     }
     for (;; depth--) {
-        x->nodes[path[depth]].end = at + 1;
+        x->nodes[path[depth]].end = (at + 1) & 0xFFFFFF;
         if (!depth) break;
     }
     x->n_nodes = at + 1;
-    trie_node *fit = realloc(x->nodes, ((size_t)at + 1) * sizeof *fit);
+    x->nodes[x->n_nodes] = (trie_node){.ids = (uint32_t)n & 0xFFFFFF};
+    trie_node *fit = realloc(x->nodes, ((size_t)x->n_nodes + 1) * sizeof *fit);
     if (fit) x->nodes = fit;
     return true;
 }
@@ -134,6 +135,20 @@ grammar_vocab *grammar_vocab_new(tok *t, error *err) {
     error_set(err, ERR_NO_MEMORY, NULL, "There is not enough memory for the vocabulary's trie.");
     grammar_vocab_unref(v);
     return NULL;
+}
+
+/* Of the trie's nodes at most one for every byte; marked tokens are few. */
+uint64_t grammar_vocab_plan_bytes(const tok *t) {
+    uint64_t n_bytes = 0, n_marked = 0, n = (uint64_t)tok_n_vocab(t), words = (n + 63) / 64;
+    for (int32_t id = 0; id < tok_n_vocab(t); id++) {
+        str s = tok_piece(t, id);
+        int chars;
+        if (s.len > TRIE_MAX_DEPTH || tok_is_special(t, id)) continue;
+        n_bytes += s.len;
+        if (read_inside(s, &chars) == 2) n_marked += s.len;
+    }
+    return sizeof(grammar_vocab) + (n_bytes + n_marked) * sizeof(trie_node) +
+           (n + n_marked) * sizeof(int32_t) + (VOCAB_COUNTED + 3) * words * sizeof(uint64_t);
 }
 
 grammar_vocab *grammar_vocab_ref(const grammar_vocab *v) {

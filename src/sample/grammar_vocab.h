@@ -12,14 +12,16 @@ enum {
 };
 
 typedef struct trie_node {
-    uint32_t end; /* the node behind its subtree; its first child, if any, is the next node */
-    uint32_t ids; /* the first of the trie's ids in its subtree; its own come first */
-    uint16_t n_ids;
-    uint8_t depth, byte;
+    uint32_t end : 24; /* the node behind its subtree; its first child, if any, is the next node */
+    uint32_t depth : 8;
+    uint32_t ids : 24; /* the first of the trie's ids in its subtree; its own come first, up to the next node's */
+    uint32_t byte : 8;
 } trie_node;
 
+enum { TRIE_MAX_NODES = (1 << 24) - 2 };
+
 typedef struct trie {
-    trie_node *nodes; /* in preorder; [0] is the root */
+    trie_node *nodes; /* in preorder, [0] is the root; [n_nodes] only says where the ids end */
     uint32_t n_nodes;
     int32_t *ids; /* in the order of their bytes */
 } trie;

@@ -9,14 +9,13 @@
 #include <stdlib.h>
 
 #include "base/hash.h"
+#include "base/os.h"
 #include "sample/grammar_step.h"
 #include "sample/grammar_vocab.h"
 
 enum {
-    LIVE_BYTES = 1 << 20,
-    SCRATCH_BYTES = 1 << 19,
-    N_CACHED = 24,
-    WALK_THREADS = 1 << 14,
+    N_CACHED = 4, /* masks: what is asked for again is almost always the last one */
+    WALK_THREADS = 1 << 12,
     WALK_WORK = 8000000, /* steps of threads in one walk; what lies beyond is not allowed */
     MAX_FORCED_BYTES = 1024,
 };
@@ -31,8 +30,11 @@ struct matcher {
     const grammar_vocab *v;
     matcher_options options;
     stepper s;
-    region live[2], scratch;
+    /* Frames of the threads; the other one is for moving what is alive to, and meanwhile for walks. */
+    region room[2];
     int current;
+    size_t collect_at;
+    size_t n_words; /* of a mask, at most */
     const frame *threads[GRAMMAR_MAX_THREADS], *next[GRAMMAR_MAX_THREADS];
     int n_threads;
     bool can_end, is_done, failed;
@@ -49,11 +51,19 @@ static void settle(matcher *m) {
     m->key = hash_mix(sum) | 1;
 }
 
+static region *live(matcher *m) {
+    return &m->room[m->current];
+}
+static region *scratch(matcher *m) {
+    return &m->room[!m->current];
+}
+
 void matcher_reset(matcher *m) {
-    m->live[0].used = m->live[1].used = 0;
+    m->room[0].used = m->room[1].used = 0;
     m->current = 0;
+    m->collect_at = GRAMMAR_ROOM / 8;
     m->is_done = m->failed = false;
-    stepper_begin(&m->s, &m->live[0], m->threads, GRAMMAR_MAX_THREADS);
+    stepper_begin(&m->s, live(m), m->threads, GRAMMAR_MAX_THREADS);
     stepper_start(&m->s);
     m->n_threads = m->s.n_out;
     m->can_end = m->s.can_end;
@@ -61,51 +71,89 @@ void matcher_reset(matcher *m) {
     settle(m);
 }
 
-matcher *matcher_new(const grammar *g, const grammar_vocab *v, matcher_options o, error *err) {
+static size_t words_of(int32_t n_vocab) {
+    return ((size_t)n_vocab + 63) / 64;
+}
+
+uint64_t matcher_plan_bytes(int32_t n_vocab) {
+    uint64_t bytes = sizeof(matcher) + 2 * GRAMMAR_ROOM;
+    if (n_vocab > 0)
+        bytes += N_CACHED * words_of(n_vocab) * sizeof(uint64_t) + WALK_THREADS * sizeof(frame *);
+    return bytes;
+}
+
+matcher *matcher_reserve(int32_t n_vocab, error *err) {
     matcher *m = calloc(1, sizeof *m);
     bool ok = m != NULL;
     if (ok) {
-        m->g = grammar_ref(g);
-        m->v = grammar_vocab_ref(v);
-        m->options = o;
-        m->s = (stepper){.g = g, .exact = o.exact};
         for (int i = 0; i < 2; i++) {
-            m->live[i] = (region){.base = malloc(LIVE_BYTES), .cap = LIVE_BYTES};
-            ok = ok && m->live[i].base;
+            m->room[i] = (region){.base = malloc(GRAMMAR_ROOM), .cap = GRAMMAR_ROOM};
+            ok = ok && m->room[i].base;
         }
-        if (v) {
-            size_t words = grammar_vocab_words(v);
-            m->scratch = (region){.base = malloc(SCRATCH_BYTES), .cap = SCRATCH_BYTES};
-            m->masks = malloc(N_CACHED * words * sizeof *m->masks);
+        if (n_vocab > 0) {
+            m->n_words = words_of(n_vocab);
+            m->masks = malloc(N_CACHED * m->n_words * sizeof *m->masks);
             m->walk_threads = malloc(WALK_THREADS * sizeof *m->walk_threads);
-            ok = ok && m->scratch.base && m->masks && m->walk_threads;
-            for (int i = 0; i < N_CACHED && ok; i++)
-                m->cache[i].mask = m->masks + (size_t)i * words;
+            ok = ok && m->masks && m->walk_threads;
         }
     }
-    if (!ok) {
-        error_set(err, ERR_NO_MEMORY, NULL, "There is not enough memory for a constrained answer.");
-        matcher_free(m);
-        return NULL;
-    }
+    if (ok) return m;
+    error_set(err, ERR_NO_MEMORY, NULL, "There is not enough memory for a constrained answer.");
+    matcher_free(m);
+    return NULL;
+}
+
+void matcher_hold(matcher *m) {
+    os_touch(m, sizeof *m);
+    for (int i = 0; i < 2; i++) os_touch(m->room[i].base, GRAMMAR_ROOM);
+    if (!m->n_words) return;
+    os_touch(m->masks, N_CACHED * m->n_words * sizeof *m->masks);
+    os_touch(m->walk_threads, WALK_THREADS * sizeof *m->walk_threads);
+}
+
+bool matcher_start(matcher *m, const grammar *g, const grammar_vocab *v, matcher_options o,
+                   error *err) {
+    const grammar *old = m->g;
+    const grammar_vocab *old_v = m->v;
+    m->g = grammar_ref(g);
+    m->v = grammar_vocab_ref(v);
+    grammar_unref(old);
+    grammar_vocab_unref(old_v);
+    m->options = o;
+    m->s = (stepper){.g = g, .exact = o.exact};
+    size_t words = v ? grammar_vocab_words(v) : 0;
+    for (int i = 0; i < N_CACHED; i++)
+        m->cache[i] = (cached_mask){.mask = m->masks + (size_t)i * words};
     matcher_reset(m);
-    if (!m->failed) return m;
-    error_set(err, ERR_UNSUPPORTED_VALUE, NULL,
-              "The grammar begins in more than %d ways at once (GRAMMAR_MAX_THREADS).",
-              GRAMMAR_MAX_THREADS);
+    if (words > m->n_words) m->failed = true;
+    if (!m->failed) return true;
+    return error_set(err, ERR_UNSUPPORTED_VALUE, NULL,
+                     "The grammar begins in more than %d ways at once (GRAMMAR_MAX_THREADS).",
+                     GRAMMAR_MAX_THREADS);
+}
+
+void matcher_stop(matcher *m) {
+    grammar_vocab_unref(m->v);
+    grammar_unref(m->g);
+    m->v = NULL;
+    m->g = NULL;
+    m->n_threads = 0;
+}
+
+matcher *matcher_new(const grammar *g, const grammar_vocab *v, matcher_options o, error *err) {
+    matcher *m = matcher_reserve(v ? v->n_vocab : 0, err);
+    if (!m || matcher_start(m, g, v, o, err)) return m;
     matcher_free(m);
     return NULL;
 }
 
 void matcher_free(matcher *m) {
     if (!m) return;
-    free(m->live[0].base);
-    free(m->live[1].base);
-    free(m->scratch.base);
+    matcher_stop(m);
+    free(m->room[0].base);
+    free(m->room[1].base);
     free(m->masks);
     free(m->walk_threads);
-    grammar_vocab_unref(m->v);
-    grammar_unref(m->g);
     free(m);
 }
 
@@ -114,9 +162,10 @@ static const frame *moved(const frame *f, const char *from, char *to) {
 }
 
 void matcher_copy(matcher *dst, const matcher *src) {
-    const region *a = &src->live[src->current];
-    region *b = &dst->live[0];
+    const region *a = &src->room[src->current];
+    region *b = &dst->room[0];
     dst->current = 0;
+    dst->collect_at = src->collect_at;
     memcpy(b->base, a->base, a->used);
     b->used = a->used;
     for (size_t at = 0; at < b->used;) {
@@ -175,22 +224,21 @@ static const frame *rescue(const frame *f, region *to) {
 }
 
 static void collect(matcher *m) {
-    region *to = &m->live[!m->current];
+    region *to = scratch(m);
     to->used = 0;
     for (int i = 0; i < m->n_threads; i++) m->threads[i] = rescue(m->threads[i], to);
     m->current = !m->current;
+    /* Often while little is alive, which keeps it in the nearest cache; then as rarely as there is room. */
+    m->collect_at = to->used < GRAMMAR_ROOM / 32 ? GRAMMAR_ROOM / 8 : to->used * 4;
+    if (m->collect_at > GRAMMAR_ROOM / 2) m->collect_at = GRAMMAR_ROOM / 2;
 }
 
 /* ── Walking on ── */
 
 /* One byte for all threads; false when none of them takes it (nothing changed then). */
 static bool push_byte(matcher *m, uint8_t c) {
-    region *live = &m->live[m->current];
-    if (live->used > live->cap / 4 * 3) {
-        collect(m);
-        live = &m->live[m->current];
-    }
-    stepper_begin(&m->s, live, m->next, GRAMMAR_MAX_THREADS);
+    if (live(m)->used > m->collect_at) collect(m);
+    stepper_begin(&m->s, live(m), m->next, GRAMMAR_MAX_THREADS);
     for (int i = 0; i < m->n_threads && !m->s.overflow; i++) stepper_byte(&m->s, m->threads[i], c);
     if (m->s.overflow) {
         m->failed = true;
@@ -211,7 +259,7 @@ size_t matcher_push(matcher *m, str bytes) {
 }
 
 static bool push_special(matcher *m, int32_t id) {
-    stepper_begin(&m->s, &m->live[m->current], m->next, GRAMMAR_MAX_THREADS);
+    stepper_begin(&m->s, live(m), m->next, GRAMMAR_MAX_THREADS);
     for (int i = 0; i < m->n_threads && !m->s.overflow; i++)
         stepper_token(&m->s, m->threads[i], id);
     if (m->s.overflow || (!m->s.n_out && !m->s.can_end)) return false;
@@ -222,8 +270,7 @@ static bool push_special(matcher *m, int32_t id) {
     return true;
 }
 
-bool matcher_accept(matcher *m, int32_t id) {
-    if (!m->v || m->is_done || !matcher_allows(m, id)) return false;
+static bool advance(matcher *m, int32_t id) {
     if (push_special(m, id)) return true;
     if (m->v->ends[id >> 6] >> (id & 63) & 1) {
         m->is_done = true;
@@ -233,6 +280,17 @@ bool matcher_accept(matcher *m, int32_t id) {
     }
     str piece = tok_piece(m->v->t, id);
     return matcher_push(m, piece) == piece.len;
+}
+
+bool matcher_accept(matcher *m, int32_t id) {
+    return m->v && !m->is_done && matcher_allows(m, id) && advance(m, id);
+}
+
+bool matcher_follow(matcher *m, const int32_t *ids, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (!m->v || m->is_done || ids[i] < 0 || ids[i] >= m->v->n_vocab || !advance(m, ids[i]))
+            return false;
+    return true;
 }
 
 /* ── Masks ── */
@@ -256,7 +314,7 @@ static bool walk_byte(matcher *m, const place *from, place *to, uint8_t c,
     to->n = 0;
     int cap = WALK_THREADS - to->begin;
     if (cap > GRAMMAR_MAX_THREADS) cap = GRAMMAR_MAX_THREADS;
-    stepper_begin(s, &m->scratch, m->walk_threads + to->begin, cap);
+    stepper_begin(s, scratch(m), m->walk_threads + to->begin, cap);
     if (from->glides) {
         to->at = from->at;
         glide_step how = glide_byte(s, &to->at, c);
@@ -285,14 +343,14 @@ static void walk(matcher *m, const trie *t, const frame *const *threads, int n, 
     place places[TRIE_MAX_DEPTH + 2];
     const frame *after[64];
     int n_after = 0;
-    m->scratch.used = 0;
+    scratch(m)->used = 0;
     places[0] = (place){.n = n};
     memcpy(m->walk_threads, threads, (size_t)n * sizeof *threads);
     if (n == 1 && glide_begin(&m->s, threads[0], &places[0].at)) {
         places[0].glides = true;
         places[0].n = 0;
         if (threads[0]->kind == F_DFA) { /* where the automaton accepts, these go on */
-            stepper_begin(&m->s, &m->scratch, after, 64);
+            stepper_begin(&m->s, scratch(m), after, 64);
             stepper_resume(&m->s, threads[0]->parent);
             for (int i = 0; i < m->s.n_out; i++)
                 if (after[i]->kind != F_TOKEN) after[n_after++] = after[i];
@@ -303,20 +361,20 @@ static void walk(matcher *m, const trie *t, const frame *const *threads, int n, 
             }
         }
     }
-    places[0].used = m->scratch.used;
+    places[0].used = scratch(m)->used;
     int64_t work = 0;
     for (uint32_t i = 1; i < t->n_nodes;) {
         const trie_node *node = &t->nodes[i];
         place *from = &places[node->depth - 1], *to = &places[node->depth];
-        m->scratch.used = from->used; /* what earlier siblings took is free again */
+        scratch(m)->used = from->used; /* what earlier siblings took is free again */
         work += from->glides ? 1 : from->n;
         bool ok = work < WALK_WORK && walk_byte(m, from, to, node->byte, after, n_after);
         if (!ok) {
             i = node->end;
             continue;
         }
-        to->used = m->scratch.used;
-        for (uint32_t k = 0; k < node->n_ids; k++) set_bit(mask, t->ids[node->ids + k]);
+        to->used = scratch(m)->used;
+        for (uint32_t k = node->ids; k < node[1].ids; k++) set_bit(mask, t->ids[k]);
         i++;
     }
 }
@@ -408,7 +466,7 @@ size_t matcher_forced(matcher *m, int32_t *ids, size_t cap) {
     const frame **now = m->walk_threads, **next = now + GRAMMAR_MAX_THREADS;
     int n_now = m->n_threads;
     memcpy(now, m->threads, (size_t)n_now * sizeof *now);
-    m->scratch.used = 0;
+    scratch(m)->used = 0;
     bool can_end = false;
     int32_t special = -1;
     for (;;) {
@@ -420,10 +478,10 @@ size_t matcher_forced(matcher *m, int32_t *ids, size_t cap) {
             if (n_now == 1) special = m->g->nodes[now[0]->node].a;
             break;
         }
-        if (n == MAX_FORCED_BYTES || m->scratch.used > m->scratch.cap / 2) break;
-        int c = only_byte(m, now, n_now, &m->scratch, next);
+        if (n == MAX_FORCED_BYTES || scratch(m)->used > scratch(m)->cap / 2) break;
+        int c = only_byte(m, now, n_now, scratch(m), next);
         if (c < 0) break;
-        stepper_begin(&m->s, &m->scratch, next, GRAMMAR_MAX_THREADS);
+        stepper_begin(&m->s, scratch(m), next, GRAMMAR_MAX_THREADS);
         for (int i = 0; i < n_now; i++) stepper_byte(&m->s, now[i], (uint8_t)c);
         if (m->s.overflow) break;
         bytes[n++] = (uint8_t)c;
@@ -449,7 +507,7 @@ size_t matcher_forced(matcher *m, int32_t *ids, size_t cap) {
             if (kid >= end) break;
             node = kid;
             len++;
-            if (t->nodes[node].n_ids) best = node, best_len = len;
+            if (t->nodes[node + 1].ids > t->nodes[node].ids) best = node, best_len = len;
         }
         if (!best) break;
         ids[n_ids++] = t->ids[t->nodes[best].ids];

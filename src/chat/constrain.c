@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "chat/answer.h"
 #include "chat/close_schema.h"
 #include "chat/formats/tagged.h"
 
@@ -566,6 +567,12 @@ void constraint_cache_free(constraint_cache *k) {
     free(k);
 }
 
+static void put_answer(json_out *j, const chat_answer *a) {
+    json_put_int(j, a->kind);
+    json_put_value(j, a->schema);
+    json_put_str(j, a->source);
+}
+
 /* Everything a constraint is made of, as text. */
 static void put_key(buf *out, const chat_input *in, str prefix) {
     json_out j = json_begin(out);
@@ -573,11 +580,7 @@ static void put_key(buf *out, const chat_input *in, str prefix) {
     json_put_str(&j, prefix);
     json_put_int(&j, in->tool_choice * 4 + in->one_call * 2 + in->are_functions);
     json_put_value(&j, json_object_get(in->template_args, "builtin_tools"));
-    if (in->answer) {
-        json_put_int(&j, in->answer->kind);
-        json_put_value(&j, in->answer->schema);
-        json_put_str(&j, in->answer->source);
-    }
+    if (in->answer) put_answer(&j, in->answer);
     for (size_t i = 0; i < in->n_tools; i++) {
         const chat_tool *t = &in->tools[i];
         json_put_str(&j, t->name);
@@ -638,4 +641,21 @@ bool chat_constrain(const chat *c, const chat_input *in, str prefix, grammar **o
         keep(c->constraints, &key, *out, ignored ? buf_str(ignored) : (str){0});
     buf_deinit(&key);
     return ok;
+}
+
+bool chat_constrain_raw(const chat *c, const chat_answer *a, grammar **out, error *err) {
+    buf key = {.max = MAX_KEY};
+    json_out j = json_begin(&key);
+    json_obj(&j); /* a chat's keys are arrays */
+    json_key(&j, "answer");
+    json_arr(&j);
+    put_answer(&j, a);
+    json_end_arr(&j);
+    json_end_obj(&j);
+    bool keeps = c->constraints && !key.failed;
+    *out = keeps ? find(c->constraints, &key, NULL) : NULL;
+    if (!*out && (*out = chat_answer_compile(a, err)) && keeps)
+        keep(c->constraints, &key, *out, (str){0});
+    buf_deinit(&key);
+    return *out != NULL;
 }

@@ -23,5 +23,7 @@ void constraint_cache_free(constraint_cache *k);
  * the tool's parameter. */
 bool chat_constrain(const chat *c, const chat_input *in, str prefix, grammar **out, buf *ignored,
                     error *err);
+/* The same for the text that a raw prompt goes on with, which no family's marks surround: see answer.h. */
+bool chat_constrain_raw(const chat *c, const chat_answer *a, grammar **out, error *err);
 
 #endif

@@ -12,7 +12,6 @@
 
 #include "base/clock.h"
 #include "base/os.h"
-#include "chat/answer.h"
 #include "chat/constrain.h"
 #include "chat/stop.h"
 
@@ -133,7 +132,7 @@ static bool start(turn *t, const turn_request *r, buf *text, error *err) {
     if (r->chat && !chat_constrain(t->c, r->chat, find_prefix(t->c, buf_str(text)), &t->constraint,
                                    &t->unenforced, err))
         return false;
-    if (!r->chat && r->answer && !(t->constraint = chat_answer_compile(r->answer, err)))
+    if (!r->chat && r->answer && !chat_constrain_raw(t->c, r->answer, &t->constraint, err))
         return false;
     if (!stop_init(&t->stops, r->stops, r->n_stops)) return is_out_of_memory(err);
     engine_request job = {

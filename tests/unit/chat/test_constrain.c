@@ -308,6 +308,17 @@ static void test_cache(void **state) {
         grammar_unref(g[i]);
         buf_deinit(&told[i]);
     }
+    chat_answer forms[] = {{.kind = CHAT_ANSWER_REGEX, .source = STR("[ab]+"), .param = "grammar"},
+                           {.kind = CHAT_ANSWER_GBNF, .source = STR("root ::= [ab]+")}};
+    grammar *raw[3] = {0}, *none;
+    for (int i = 0; i < 3; i++) assert_true(chat_constrain_raw(&c, &forms[i / 2], &raw[i], &err));
+    assert_ptr_equal(raw[0], raw[1]);
+    assert_ptr_not_equal(raw[0], raw[2]);
+    assert_true(grammar_accepts(raw[2], STR("ba")) && !grammar_accepts(raw[2], STR("")));
+    for (int i = 0; i < 3; i++) grammar_unref(raw[i]);
+    forms[0].source = STR("(");
+    assert_false(chat_constrain_raw(&c, &forms[0], &none, &err));
+    assert_null(none);
     constraint_cache_free(c.constraints);
     json_decref(odd);
     tok_unref(t);

@@ -11,7 +11,8 @@
  * transformers refuses); filters such as select() run at once instead of when
  * their result is read; an unknown filter or test is an error only when it is
  * reached; include, import and extends have nothing to load from and are
- * refused; `random` and lipsum() do not exist because rendering is pure.
+ * refused; a name that an outer block sets further down still has its old value
+ * inside an inner block (Jinja2: undefined); `random` and lipsum() do not exist because rendering is pure.
  *
  * Provenance. A prompt is half the template's words and half a stranger's. Only
  * the former may contain special tokens, so every string knows byte by byte who

@@ -39,7 +39,8 @@ enum {
     GRAMMAR_MAX_ALTERNATIVES = 2000,  /* of one value */
     GRAMMAR_MAX_JSON_DEPTH = 256,     /* nesting of a generated value */
     GRAMMAR_MAX_THREADS = 512,        /* readings of the text followed at once */
-    GRAMMAR_ROOM = 192 << 10, /* bytes of what they have read; real schemas need 16 KiB (a matcher has two) */
+    GRAMMAR_ROOM =
+        192 << 10, /* bytes of what they have read; real schemas need 16 KiB (a matcher has two) */
 };
 
 typedef struct grammar grammar;

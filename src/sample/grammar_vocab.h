@@ -14,7 +14,8 @@ enum {
 typedef struct trie_node {
     uint32_t end : 24; /* the node behind its subtree; its first child, if any, is the next node */
     uint32_t depth : 8;
-    uint32_t ids : 24; /* the first of the trie's ids in its subtree; its own come first, up to the next node's */
+    uint32_t
+        ids : 24; /* the first of the trie's ids in its subtree; its own come first, up to the next node's */
     uint32_t byte : 8;
 } trie_node;
 

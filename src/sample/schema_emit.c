@@ -60,55 +60,63 @@ static bool push_text(schema_ctx *c, str_shape s) {
 
 enum { MAX_LENGTH_WORDS = 1 << 20, MAX_LENGTH_WORK = 60000000 };
 
-/* Which numbers of characters lead from each state to acceptance, one number after the other: a
- * character begins with a byte that is no continuation. False: too many. */
-static bool find_lengths(schema_ctx *c, const dfa *d, str_shape *s) {
+/* States from which one character leads to a state of `before`. A character begins with a byte that is
+ * no continuation; in the middle of one its rest comes first. */
+static void find_before(const dfa *d, const uint8_t *before, uint8_t *now) {
+    bool is_tail[256] = {0};
+    for (int b = 0x80; b < 0xC0; b++) is_tail[d->class_of[b]] = true;
+    for (uint32_t q = 0; q < d->n_states; q++) {
+        now[q] = 0;
+        for (uint32_t b = 0; b < d->n_classes && !now[q]; b++) {
+            uint32_t t = d->next[(size_t)q * d->n_classes + b];
+            now[q] = !is_tail[b] && t != DFA_DEAD && before[t];
+        }
+    }
+}
+static void close_tails(const dfa *d, uint8_t *now) {
+    bool is_tail[256] = {0};
+    for (int b = 0x80; b < 0xC0; b++) is_tail[d->class_of[b]] = true;
+    for (int pass = 0; pass < 3; pass++)
+        for (uint32_t q = 0; q < d->n_states; q++)
+            for (uint32_t b = 0; b < d->n_classes && !now[q]; b++) {
+                uint32_t t = d->next[(size_t)q * d->n_classes + b];
+                now[q] = is_tail[b] && t != DFA_DEAD && now[t];
+            }
+}
+
+/* Which numbers of characters lead from each state to acceptance, one number after the other; without a
+ * maximum the last bit says "so many or more". False: too many. */
+static bool find_lengths(const dfa *d, str_shape *s) {
     uint32_t most = s->max == UINT32_MAX ? s->min : s->max, n = d->n_states;
     s->n_length_words = most / 64 + 1;
     if ((uint64_t)n * s->n_length_words > MAX_LENGTH_WORDS) return false;
-    uint8_t *now = calloc(n, 1), *before = calloc(n, 1), *older = calloc(n, 1);
+    uint8_t *now = calloc(n, 1), *before = calloc(n, 1);
     s->lengths = calloc((size_t)n * s->n_length_words, sizeof *s->lengths);
-    bool is_tail[256] = {0};
-    for (int b = 0x80; b < 0xC0; b++) is_tail[d->class_of[b]] = true;
-    bool ok = now && before && older && s->lengths, settled = false;
+    bool ok = now && before && s->lengths;
     uint64_t work = 0;
-    for (uint32_t k = 0; ok && k <= most; k++) {
-        if (!settled) {
-            for (uint32_t q = 0; q < n; q++) {
-                now[q] = k == 0 && d->label[q] >= 0;
-                for (uint32_t b = 0; b < d->n_classes && k && !now[q]; b++) {
-                    uint32_t t = d->next[(size_t)q * d->n_classes + b];
-                    now[q] = !is_tail[b] && t != DFA_DEAD && before[t];
-                }
+    for (int at_least = 0; at_least < (s->max == UINT32_MAX ? 2 : 1); at_least++) {
+        bool settled = false;
+        for (uint32_t k = 0; ok && k <= most; k++) {
+            if (k == 0) { /* every state leads to acceptance somehow */
+                for (uint32_t q = 0; q < n; q++) now[q] = at_least || d->label[q] >= 0;
+                close_tails(d, now);
+            } else if (!settled) {
+                uint8_t *spare = before;
+                before = now;
+                now = spare;
+                find_before(d, before, now);
+                close_tails(d, now);
+                settled = memcmp(now, before, n) == 0;
             }
-            for (int pass = 0; pass < 3; pass++) /* the rest of a character */
-                for (uint32_t q = 0; q < n; q++)
-                    for (uint32_t b = 0; b < d->n_classes && !now[q]; b++) {
-                        uint32_t t = d->next[(size_t)q * d->n_classes + b];
-                        now[q] = is_tail[b] && t != DFA_DEAD && now[t];
-                    }
-            work += (uint64_t)n * d->n_classes * 4;
+            if (!settled) work += (uint64_t)n * d->n_classes * 4;
             if (work > MAX_LENGTH_WORK) ok = false;
-            settled = k && memcmp(now, before, n) == 0;
-        }
-        for (uint32_t q = 0; q < n; q++)
-            if (now[q]) s->lengths[(size_t)q * s->n_length_words + (k >> 6)] |= 1ull << (k & 63);
-        if (!settled) {
-            uint8_t *spare = older;
-            older = before;
-            before = now;
-            now = spare;
+            for (uint32_t q = 0; q < n && (!at_least || k == most); q++)
+                if (now[q])
+                    s->lengths[(size_t)q * s->n_length_words + (k >> 6)] |= 1ull << (k & 63);
         }
     }
-    /* Without a maximum the last bit says "or more": whatever has no end of texts has long ones. */
-    if (ok && s->max == UINT32_MAX)
-        for (uint32_t q = 0; q < n; q++)
-            if (d->n_left[q] == UINT32_MAX)
-                s->lengths[(size_t)q * s->n_length_words + (most >> 6)] |= 1ull << (most & 63);
     free(now);
     free(before);
-    free(older);
-    (void)c;
     return ok;
 }
 
@@ -122,7 +130,7 @@ static bool push_limited(schema_ctx *c, const text_shape *t) {
     if (at == -2) return true;
     if (at < 0) return false;
     str_shape s = {.dfa = (uint32_t)at, .counts = true, .min = t->min, .max = t->max};
-    if (!find_lengths(c, c->b->dfas[at], &s)) {
+    if (!find_lengths(c->b->dfas[at], &s)) {
         free(s.lengths);
         return beyond(c, "places for the lengths of one pattern (MAX_LENGTH_WORDS)",
                       MAX_LENGTH_WORDS * 64);
@@ -527,9 +535,31 @@ static uint32_t height_of(const grammar_builder *b, uint32_t node) {
     return b->jnodes[node].height;
 }
 
+/* Can as many items be hits of each `contains` as it wants, and as few as it allows? Looks at one of
+ * them at a time. */
+static bool hits_are_possible(const grammar_builder *b, const arr_shape *a) {
+    for (uint32_t w = 0; w < a->n_contains; w++) {
+        uint64_t n_can = 0, n_must = 0;
+        for (uint32_t i = 0; i <= a->n_prefix && i < a->max; i++) {
+            bool can = false, must = true;
+            for (uint32_t k = a->first[i]; k < a->first[i + 1]; k++) {
+                if (height_of(b, a->choices[k].node) == UINT16_MAX) continue;
+                bool hit = a->choices[k].hits >> w & 1;
+                can |= hit;
+                must &= hit;
+            }
+            bool last = i == a->n_prefix; /* stands for all that follow, too */
+            if (can) n_can += last ? a->max - i : 1;
+            if (must && i < a->min) n_must += last ? a->min - i : 1;
+        }
+        if (n_can < a->min_hits[w] || n_must > a->max_hits[w]) return false;
+    }
+    return true;
+}
+
 static uint32_t list_height(const grammar_builder *b, const arr_shape *a) {
     uint32_t highest = 0, need = a->min;
-    if (a->max < a->min) return UINT16_MAX;
+    if (a->max < a->min || !hits_are_possible(b, a)) return UINT16_MAX;
     /* Items that must be hits may stand anywhere: the cheapest possible one. */
     uint32_t hit[ARR_MAX_CONTAINS];
     for (uint32_t w = 0; w < a->n_contains; w++) {
@@ -713,9 +743,11 @@ static bool finish_map(schema_ctx *c, obj_shape *o) {
     return true;
 }
 
-/* More properties wanted than there are names for. */
+/* More properties wanted than there are names for, or one whose name may not be. */
 static bool map_is_short(const grammar_builder *b, const obj_shape *o) {
     const dfa *d = b->dfas[o->dfa];
+    for (uint32_t w = 0; w < o->n_words; w++)
+        if (o->required[w] & ~(d->n_states ? o->reach[w] : 0)) return true;
     return o->min > 0 && (!d->n_states || (d->n_left[0] != UINT32_MAX && d->n_left[0] < o->min));
 }
 

@@ -8,7 +8,7 @@
 #include "chat/harmony.h"
 
 enum { AFTER_START, AFTER_CHANNEL, AFTER_CONSTRAIN };
-enum { MAX_WORDS = 8 };
+enum { MAX_WORDS = 8, MAX_FIRST_WORD = 40 };
 
 void harmony_parser_deinit(harmony_parser *p) {
     for (int i = 0; i < 3; i++) buf_deinit(&p->header_text[i]);
@@ -242,6 +242,35 @@ static void recover_message(harmony_parser *p, harmony_end_kind kind) {
     if (p->text.len > at) emit(p, HARMONY_TEXT, at, HARMONY_END_CUT);
 }
 
+/* May this, behind a <|start|>assistant that the prompt wrote, still become a header: a role, a
+ * recipient, a channel whose marker was forgotten? */
+static bool may_be_header(str text) {
+    static const str CHANNELS[] = {{"analysis", 8}, {"commentary", 10}, {"final", 5}};
+    harmony_header ignored;
+    str rest = text, word = next_word(&rest);
+    if (!rest.len) {
+        for (size_t i = 0; i < word.len; i++) {
+            unsigned char c = (unsigned char)word.ptr[i], letter = c | 32;
+            if ((letter < 'a' || letter > 'z') && (c < '0' || c > '9') && !strchr("_-.:=", c))
+                return false;
+        }
+        return word.len <= MAX_FIRST_WORD;
+    }
+    for (size_t i = 0; i < sizeof CHANNELS / sizeof *CHANNELS; i++)
+        if (str_eq(word, CHANNELS[i])) return true;
+    return parse_role(word, &ignored) || str_starts(word, STR("to=")) || is_tool_name(word);
+}
+
+/* The model wrote no header at all: what is there is content, and what comes goes out as it comes. */
+static void begin_bare(harmony_parser *p) {
+    if (!odd(p, "A message has no header.")) return;
+    p->header = (harmony_header){.role = CHAT_ASSISTANT};
+    size_t at = p->text.len;
+    buf_append_str(&p->text, buf_str(&p->header_text[AFTER_START]));
+    begin_message(p);
+    if (p->text.len > at) emit(p, HARMONY_TEXT, at, HARMONY_END_CUT);
+}
+
 /* ── Tokens ── */
 
 static void header_token(harmony_parser *p, int32_t id) {
@@ -263,6 +292,8 @@ static void header_token(harmony_parser *p, int32_t id) {
         if (p->header_text[0].len + p->header_text[1].len + p->header_text[2].len >
             HARMONY_MAX_HEADER)
             recover_message(p, HARMONY_END_CUT);
+        else if (p->section == AFTER_START && !p->explicit_role && !may_be_header(buf_str(b)))
+            begin_bare(p);
     }
 }
 

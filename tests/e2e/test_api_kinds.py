@@ -688,7 +688,7 @@ def every_parameter_against_the_schema():
                 assert status == 200, data[:300]
                 for where in nodes(seed):
                     for value in (*(POOL if len(where) == 1 else FEW), GONE):
-                        if where:
+                        if where and not (seed is not seeds[0] and where[0].startswith("max_")):  # nor without a limit
                             body = replaced(seed, where, value)
                             cases.append((path, body, where, value, valid[name].is_valid(body)))
         each(cases, check)

@@ -134,6 +134,34 @@ static void test_header_is_bounded(void **state) {
     buf_deinit(&got);
 }
 
+/* Without a header the text streams from the first word that cannot be one; a header in the making waits. */
+static void test_bare_text_streams(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        bool streams;
+    } CASES[] = {{"Rivers run", true},    {"\"quoted", true},     {" é", true},
+                 {"\n{", true},           {"Rivers", false},      {" to=functions.f and", false},
+                 {"assistant to", false}, {"analysis of", false}, {" browser.open it", false}};
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        harmony_parser p;
+        harmony_event e;
+        harmony_parser_init(&p, &H, true, false);
+        tok_ids ids = encode(CASES[i].text);
+        buf got = {0};
+        for (size_t k = 0; k < ids.n; k++) {
+            harmony_push(&p, ids.ids[k]);
+            while (harmony_next(&p, &e))
+                if (e.kind == HARMONY_TEXT) buf_append_str(&got, e.text);
+        }
+        assert_int_equal(got.len > 0, CASES[i].streams);
+        if (got.len) assert_true(str_is(buf_str(&got), CASES[i].text));
+        buf_deinit(&got);
+        tok_ids_deinit(&ids);
+        harmony_parser_deinit(&p);
+    }
+}
+
 static void test_strict_stops(void **state) {
     (void)state;
     static const char *const BAD[] = {
@@ -505,12 +533,19 @@ static void test_hostile_schema(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_malformed),    cmocka_unit_test(test_header_is_bounded),
-        cmocka_unit_test(test_strict_stops), cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_cuts),         cmocka_unit_test(test_random),
-        cmocka_unit_test(test_chat_system),  cmocka_unit_test(test_chat_instructions),
-        cmocka_unit_test(test_chat_tools),   cmocka_unit_test(test_chat_tool_without_call),
-        cmocka_unit_test(test_injection),    cmocka_unit_test(test_hostile_schema),
+        cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_header_is_bounded),
+        cmocka_unit_test(test_bare_text_streams),
+        cmocka_unit_test(test_strict_stops),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_cuts),
+        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_chat_system),
+        cmocka_unit_test(test_chat_instructions),
+        cmocka_unit_test(test_chat_tools),
+        cmocka_unit_test(test_chat_tool_without_call),
+        cmocka_unit_test(test_injection),
+        cmocka_unit_test(test_hostile_schema),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -67,8 +67,9 @@ typedef struct params {
     gen_params gen;
     json_t *messages, *tools, *tool_choice;
     str system;
-    bool has_system, shows_thinking;
-    str effort;
+    bool has_system, shows_thinking, never_thinks;
+    str effort, asked_effort; /* of thinking; of output_config, which goes before it */
+    chat_answer answer;
 } params;
 
 static bool no_memory(error *err) {
@@ -162,7 +163,7 @@ static bool keep_messages(const field_ctx *c, json_t *v, const char *path, void 
 static bool keep_tools(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
     (void)c;
     return field_array(v, path, 4 * API_MAX_TOOLS, err) && /* Anthropic names no limit */
-            keep(&((params *)out)->tools, v);
+           keep(&((params *)out)->tools, v);
 }
 static bool keep_tool_choice(const field_ctx *c, json_t *v, const char *path, void *out,
                              error *err) {
@@ -203,6 +204,7 @@ static bool decode_thinking(const field_ctx *c, json_t *v, const char *path, voi
         !field_enum(type, path_member(&at, path, "type"), types, &which, err))
         return false;
     p->shows_thinking = which != 1;
+    p->never_thinks = which == 1;
     p->effort = which == 1 ? STR("low") : (str){0};
     if (which != 0) return true;
     int64_t n;
@@ -211,6 +213,43 @@ static bool decode_thinking(const field_ctx *c, json_t *v, const char *path, voi
         return false;
     p->effort = n <= LOW_BUDGET ? STR("low") : n <= MEDIUM_BUDGET ? STR("medium") : STR("high");
     return true;
+}
+
+/* {"type": "json_schema", "schema": …}; where: of the schema, and static, for errors that come later */
+static bool take_format(json_t *v, const char *path, const char *where, params *p, error *err) {
+    static const char *const types[] = {"json_schema", NULL};
+    field_path at;
+    int which;
+    json_t *type, *schema;
+    if (!field_object(v, path, err) || !(type = field_need(v, "type", path, err)) ||
+        !field_enum(type, path_member(&at, path, "type"), types, &which, err) ||
+        !(schema = field_need(v, "schema", path, err)) || !field_object(schema, where, err) ||
+        !schema_check(schema, where, ERR_INVALID_VALUE, err))
+        return false;
+    p->answer = (chat_answer){.kind = CHAT_ANSWER_SCHEMA, .schema = schema, .param = where};
+    return true;
+}
+
+static bool decode_output_config(const field_ctx *c, json_t *v, const char *path, void *out,
+                                 error *err) {
+    (void)c;
+    static const char *const efforts[] = {"low", "medium", "high", "xhigh", "max", NULL};
+    params *p = out;
+    int which;
+    if (!field_object(v, path, err)) return false;
+    json_t *effort = field_get(v, "effort"), *format = field_get(v, "format");
+    if (effort) {
+        if (!field_enum(effort, "output_config.effort", efforts, &which, err)) return false;
+        p->asked_effort = str_from(efforts[which < 2 ? which : 2]);
+    }
+    return !format ||
+           take_format(format, "output_config.format", "output_config.format.schema", p, err);
+}
+
+static bool decode_output_format(const field_ctx *c, json_t *v, const char *path, void *out,
+                                 error *err) {
+    (void)c;
+    return take_format(v, path, "output_format.schema", out, err);
 }
 
 static const field fields[] = {
@@ -235,7 +274,10 @@ static const field fields[] = {
      .kind = FIELD_CUSTOM,
      .decode = decode_system,
      .doc = "string or text blocks"},
-    {.name = "tools", .kind = FIELD_CUSTOM, .decode = keep_tools, .doc = "custom tools"},
+    {.name = "tools",
+     .kind = FIELD_CUSTOM,
+     .decode = keep_tools,
+     .doc = "custom tools; bash, text_editor and memory, which clients run"},
     {.name = "tool_choice",
      .kind = FIELD_CUSTOM,
      .decode = keep_tool_choice,
@@ -267,7 +309,18 @@ static const field fields[] = {
      .kind = FIELD_CUSTOM,
      .decode = decode_thinking,
      .doc = "enabled shows it; the budget chooses low, medium or high effort"},
+    {.name = "output_config",
+     .kind = FIELD_CUSTOM,
+     .decode = decode_output_config,
+     .doc = "effort (xhigh and max count as high) and format, a schema enforced while generating"},
+    {.name = "output_format",
+     .kind = FIELD_CUSTOM,
+     .decode = decode_output_format,
+     .doc = "the older name of output_config.format"},
     {.name = "seed", .kind = FIELD_CUSTOM, .decode = gen_decode_seed, .doc = "extension"},
+    {.name = "context_management",
+     .kind = FIELD_ACCEPT,
+     .doc = "accepted, no effect: nothing is cleared"},
     {.name = "metadata", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
     {.name = "service_tier", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
     {.name = "container", .kind = FIELD_CUSTOM, .decode = gen_decode_not_implemented, .doc = "501"},
@@ -352,6 +405,13 @@ static bool parse_user(arena *mem, json_t *blocks, const char *path, chat_messag
     return true;
 }
 
+static bool was_called(const chat_message *m, size_t i) {
+    for (size_t k = 0; k < i; k++)
+        for (size_t c = 0; c < m[k].n_calls; c++)
+            if (str_eq(m[k].calls[c].id, m[i].call_id)) return true;
+    return false;
+}
+
 static bool parse_messages(arena *mem, const params *p, chat_input *in, error *err) {
     static const char *const roles[] = {"user", "assistant", NULL};
     size_t n = json_array_size(p->messages), cap = 1, k = 0;
@@ -391,10 +451,48 @@ static bool parse_messages(arena *mem, const params *p, chat_input *in, error *e
         return error_set(
             err, ERR_UNSUPPORTED_VALUE, "messages",
             "messages: the last one is the assistant's; going on from a started answer is not supported.");
+    for (size_t i = 0; i < k; i++)
+        if (m[i].role == CHAT_TOOL && !was_called(m, i))
+            return error_set(
+                err, ERR_INVALID_VALUE, "messages",
+                "messages: a tool_result has the tool_use_id '%.*s', which no tool_use "
+                "before it has.",
+                (int)(m[i].call_id.len > 60 ? 60 : m[i].call_id.len),
+                m[i].call_id.ptr ? m[i].call_id.ptr : "");
     messages_name_results(m, k);
     in->messages = m;
     in->n_messages = k;
     return true;
+}
+
+/* Tools that Anthropic defined and the client runs come without their arguments: models of theirs know
+ * them by heart. */
+static bool give_schema(json_t *tool, str type) {
+#define TEXT           "{\"type\": \"string\"}"
+#define WHOLE          "{\"type\": \"integer\"}"
+#define COMMANDS(list) "\"command\": {\"type\": \"string\", \"enum\": [" list "]}, \"path\": " TEXT
+#define EDITING                                                            \
+    ", \"file_text\": " TEXT ", \"old_str\": " TEXT ", \"new_str\": " TEXT \
+    ", \"insert_line\": " WHOLE ", \"insert_text\": " TEXT                 \
+    ", \"view_range\": {\"type\": \"array\", \"items\": " WHOLE "}"
+    static const struct {
+        const char *prefix, *schema;
+    } known[] = {
+        {"bash_", "{\"type\": \"object\", \"properties\": {\"command\": " TEXT
+                  ", \"restart\": {\"type\": \"boolean\"}}}"},
+        {"text_editor_", "{\"type\": \"object\", \"properties\": {" COMMANDS(
+                             "\"view\", \"create\", \"str_replace\", \"insert\"") EDITING
+         "}, \"required\": [\"command\", \"path\"]}"},
+        {"memory_",
+         "{\"type\": \"object\", \"properties\": {" COMMANDS(
+             "\"view\", \"create\", \"str_replace\", \"insert\", \"delete\", \"rename\"") EDITING
+         ", \"old_path\": " TEXT ", \"new_path\": " TEXT "}, \"required\": [\"command\"]}"},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (str_starts(type, str_from(known[i].prefix)))
+            return json_object_set_new(tool, "input_schema",
+                                       json_parse(str_from(known[i].schema), NULL)) == 0;
+    return false;
 }
 
 static bool parse_tools(arena *mem, const params *p, chat_input *in, error *err) {
@@ -410,10 +508,10 @@ static bool parse_tools(arena *mem, const params *p, chat_input *in, error *err)
         if ((x = field_get(v, "type")) &&
             !field_str(x, path_member(&q, at.text, "type"), &type, err))
             return false;
-        if (x && !str_is(type, "custom"))
+        if (x && !str_is(type, "custom") && !give_schema(v, type))
             return error_set(err, ERR_UNSUPPORTED_VALUE, q.text,
-                             "%s: tools of type '%.60s' run at Anthropic and not here.", q.text,
-                             type.len ? type.ptr : "");
+                             "%s: tools of type '%.60s' run at Anthropic, or are not known here.",
+                             q.text, type.len ? type.ptr : "");
         if (!member_str(v, "name", at.text, &tools[i].name, err) ||
             !function_name_check(tools[i].name, path_member(&q, at.text, "name"), err))
             return false;
@@ -816,7 +914,10 @@ static bool parse(api *a, http_req *r, job *k, bool only_counts, error *err) {
         !api_check_model(a, k->p.gen.model, err) || !gen_finish(a, &k->p.gen, err))
         return false;
     k->in.now = api_now();
+    if (k->p.answer.kind) k->in.answer = &k->p.answer;
     k->in.reasoning_effort = k->p.effort;
+    if (k->p.asked_effort.len && !k->p.never_thinks)
+        k->p.effort = k->in.reasoning_effort = k->p.asked_effort;
     if (!k->p.effort.len && a->o.reasoning_effort)
         k->in.reasoning_effort = str_from(a->o.reasoning_effort);
     return parse_messages(ctx.mem, &k->p, &k->in, err) &&

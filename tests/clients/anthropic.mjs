@@ -1,6 +1,8 @@
 // Anthropic's own SDK against a running oriel: node anthropic.mjs http://127.0.0.1:PORT
 import Anthropic from '@anthropic-ai/sdk';
+import { zodOutputFormat } from '@anthropic-ai/sdk/helpers/zod';
 import assert from 'node:assert/strict';
+import { z } from 'zod';
 
 const client = new Anthropic({ baseURL: process.argv[2], apiKey: 'none', maxRetries: 0 });
 const ask = { model: 'default', max_tokens: 80, temperature: 0, messages: [{ role: 'user', content: 'What is the capital of France?' }] };
@@ -33,6 +35,10 @@ const round = await client.messages.create({
   ],
 });
 assert.ok(Array.isArray(round.content));
+
+// Its helper for answers of a schema.
+const parsed = await client.messages.parse({ ...ask, max_tokens: 300, output_config: { format: zodOutputFormat(z.object({ city: z.enum(['Rome', 'Kyiv']) })) } });
+assert.ok(['Rome', 'Kyiv'].includes(parsed.parsed_output?.city), JSON.stringify(parsed.content));
 
 for (const [body, status, type] of [
   [{ ...ask, model: 'claude-none' }, 404, 'not_found_error'],

@@ -119,6 +119,32 @@ def errors_have_anthropics_shape():
 
 
 @test
+def answers_of_a_schema_and_tools_clients_run():
+    schema = {"type": "object", "properties": {"city": {"type": "string", "enum": ["Rome", "Kyiv"]}}, "required": ["city"], "additionalProperties": False}
+    ask = {"model": "default", "max_tokens": 300, "temperature": 0, "messages": [{"role": "user", "content": "Pick a city"}]}
+    text = lambda m: "".join(b["text"] for b in m["content"] if b["type"] == "text")
+    with Server("--ctx", 4096) as s:
+        form = {"type": "json_schema", "schema": schema}
+        for more in ({"output_config": {"format": form}}, {"output_format": form}, {"output_config": {"format": form, "effort": "max"}, "thinking": {"type": "adaptive"}}):
+            m = s.post("/v1/messages", dict(ask, **more))
+            assert json.loads(text(m))["city"] in ("Rome", "Kyiv"), m
+        effort = {e: s.post("/v1/messages/count_tokens", dict(ask, output_config={"effort": e}))["input_tokens"] for e in ("low", "medium", "high", "xhigh", "max")}
+        assert s.post("/v1/messages", dict(ask, output_config={"effort": "low"}))["content"], effort
+        for more, word in (({"output_config": {"format": {"type": "x"}}}, "output_config.format.type"), ({"output_config": {"effort": "x"}}, "low"),
+                           ({"output_config": {"format": dict(form, schema={"type": "nonsense"})}}, "nonsense"), ({"output_format": {"type": "json_schema"}}, "schema")):
+            e = s.post("/v1/messages", dict(ask, **more), want=400)["error"]
+            assert e["type"] == "invalid_request_error" and word in e["message"], e
+        orphan = [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_9", "content": "x"}]}]
+        assert "toolu_9" in s.post("/v1/messages", dict(ask, messages=orphan), want=400)["error"]["message"]
+        for kind, name, has in (("bash_20250124", "bash", "command"), ("text_editor_20250728", "str_replace_based_edit_tool", "path"), ("memory_20250818", "memory", "command")):
+            m = s.post("/v1/messages", dict(ask, tools=[{"type": kind, "name": name}], tool_choice={"type": "tool", "name": name}, max_tokens=600))
+            calls = [b for b in m["content"] if b["type"] == "tool_use"]
+            if m["stop_reason"] != "max_tokens":  # a small model may write for ever
+                assert calls and calls[0]["name"] == name and isinstance(calls[0]["input"], dict), m
+                assert kind[:4] == "bash" or has in calls[0]["input"], m
+
+
+@test
 def anthropics_own_sdk():
     if not shutil.which("npm") or not shutil.which("node"):
         raise Skip("node and npm are not installed")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The judgement of bench/quality and bench/compare/window, with invented numbers, and one short real run of the first.
+"""The judgement of bench/quality, bench/load and bench/compare/window, with invented numbers, and one short real run of the first.
 Prints TAP."""
 import importlib.machinery, importlib.util, json, os, random, subprocess, sys, tempfile
 
@@ -26,6 +26,22 @@ def quality_is_judged_by_its_interval():
     cold = [rng.expovariate(0.5) for _ in range(4000)]
     ratio, low, high = q.ratio_of_means([x * 1.01 + rng.gauss(0, 0.2) for x in cold], cold, random.Random(1))
     assert low < 1.01 < high and low < ratio < high and high - low < 0.02, (low, ratio, high)
+
+
+@test
+def bad_neighbours_are_judged_by_their_interval():
+    load = script("load", "run")
+    assert load.judge(0.9, 1.2, 10) == "pass"
+    assert load.judge(0.9, 1.2, 9) == "inconclusive"  # too few pairs
+    assert load.judge(1.1, 1.21, 12) == "inconclusive"  # reaches over the bound
+    assert load.judge(1.21, 1.5, 12) == load.judge(1.21, 1.5, 3) == "FAIL"
+    assert [load.EXIT[v] for v in ("pass", "FAIL", "inconclusive")] == [0, 1, 2]
+    assert load.quantile(range(1, 101), 0.99) == 100 and load.quantile([3, 1, 2], 0.5) == 2 and load.quantile([7], 0.99) == 7
+    rng = random.Random(5)
+    ratios = [1.1 + rng.gauss(0, 0.05) for _ in range(12)]
+    value, low, high = load.interval(ratios, random.Random(1))
+    assert low <= value <= high and low > 1.0 and high < 1.2 and low < high, (low, value, high)
+    assert load.interval([1.5] * 12, rng) == (1.5, 1.5, 1.5)
 
 
 @test

@@ -30,6 +30,8 @@ static sem_t go_on;           /* /wait's handler blocks here */
 static atomic_int n_waits;    /* handlers that are blocked */
 static atomic_int n_living;   /* requests whose end was not told */
 static atomic_bool say_words; /* /events has something to say */
+static size_t order[8];       /* the lengths of bodies that came to /wait, as they were read */
+static atomic_size_t n_order;
 
 static void end_one(void *ctx) {
     (void)ctx;
@@ -78,6 +80,8 @@ static void handle(void *ctx, http_req *r) {
         http_reply_later(r, step_never, NULL);
     } else {
         if (strcmp(path, "/wait") == 0) {
+            size_t n = atomic_fetch_add(&n_order, 1);
+            if (n < 8) order[n] = http_body(r).len;
             atomic_fetch_add(&n_waits, 1);
             while (sem_wait(&go_on) != 0 && errno == EINTR) continue;
             atomic_fetch_sub(&n_waits, 1);
@@ -263,6 +267,36 @@ static void a_large_body_holds_up_nobody(void **state) {
     close_server(s);
 }
 
+static bool are_here(void *ctx) {
+    enum { ALL = 5 };
+    return http_get_stats(ctx).body_bytes >= (int64_t)ALL * (HTTP_LIGHT_BODY + 1) + 600;
+}
+
+static void the_smaller_ones_are_read_first(void **state) {
+    (void)state;
+    http_server *s = open_server((http_options){0});
+    static const size_t more[] = {0, 200, 300, 100,
+                                  0}; /* the first is being read when the others come */
+    int fds[5], one = 1;
+    atomic_store(&n_order, 0);
+    for (int i = 0; i < 5; i++) {
+        fds[i] = post(s, "/wait", HTTP_LIGHT_BODY + 1 + more[i]);
+        if (i == 0) assert_true(wait_until(are_waiting, &one));
+    }
+    assert_true(wait_until(are_here, s));
+    assert_says(ask(s, "GET /light HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"),
+                "/light at");
+    for (int i = 0; i < 5; i++) sem_post(&go_on);
+    for (int i = 0; i < 5; i++) {
+        assert_true(hear(fds[i], "/wait at here: ", answer, sizeof answer));
+        close(fds[i]);
+    }
+    static const size_t want[] = {0, 0, 100, 200, 300};
+    for (int i = 0; i < 5; i++) assert_int_equal(order[i], HTTP_LIGHT_BODY + 1 + want[i]);
+    assert_true(wait_until(is_nobody, NULL));
+    close_server(s);
+}
+
 /* Two compressed bytes may be 32 MiB: they take the same way. */
 static void a_compressed_body_does_neither(void **state) {
     (void)state;
@@ -413,6 +447,7 @@ int main(void) {
         cmocka_unit_test(targets),
         cmocka_unit_test(headers_have_a_limit),
         cmocka_unit_test(a_large_body_holds_up_nobody),
+        cmocka_unit_test(the_smaller_ones_are_read_first),
         cmocka_unit_test(a_compressed_body_does_neither),
         cmocka_unit_test(who_reads_nothing_is_cut),
         cmocka_unit_test(only_events_are_pinged),

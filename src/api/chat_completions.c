@@ -559,7 +559,7 @@ static void end_chunk(const job *k, json_out *j, choice *c, const char *finish) 
     json_kv_cstr(j, "finish_reason", finish);
     json_end_obj(j);
     json_end_arr(j);
-    if (k->q->p.gen.include_usage) json_kv_null(j, "usage");
+    choices_put_chunk_usage(j, &k->q->p.gen, c);
     json_end_obj(j);
     sse_end(j->b);
 }
@@ -648,7 +648,8 @@ static http_pull_result pull(http_req *r, void *ctx, buf *out) {
         k->roles_sent = true;
         return HTTP_MORE;
     }
-    choices_sink sink = {put_event, put_chunk_head, k->q->p.gen.include_usage, k->set->n, may_end};
+    choices_sink sink = {put_event, put_chunk_head, k->q->p.gen.include_usage, k->set->n, may_end,
+                         k->q->p.gen.live_usage};
     return choices_pull(k->set, &sink, k, out);
 }
 

@@ -431,7 +431,7 @@ static void put_chunk(job *k, choice *c, str text, const char *finish, buf *out)
     json_kv_cstr(&j, "finish_reason", finish);
     json_end_obj(&j);
     json_end_arr(&j);
-    if (k->p.gen.include_usage) json_kv_null(&j, "usage");
+    choices_put_chunk_usage(&j, &k->p.gen, c);
     json_end_obj(&j);
     sse_end(out);
     k->echoed[c->index] = true;
@@ -453,7 +453,8 @@ static void put_chunk_head(void *ctx, json_out *j) {
 static http_pull_result pull(http_req *r, void *ctx, buf *out) {
     (void)r;
     job *k = ctx;
-    choices_sink sink = {put_event, put_chunk_head, k->p.gen.include_usage, k->per_prompt, NULL};
+    choices_sink sink = {put_event, put_chunk_head, k->p.gen.include_usage, k->per_prompt, NULL,
+                         k->p.gen.live_usage};
     return choices_pull(k->set, &sink, k, out);
 }
 

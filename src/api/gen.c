@@ -81,8 +81,11 @@ bool gen_decode_stream_options(const field_ctx *c, json_t *v, const char *path, 
     if (!field_object(v, path, err)) return false;
     p->has_stream_options = true;
     json_t *usage = field_get(v, "include_usage"), *obf = field_get(v, "include_obfuscation");
+    json_t *live = field_get(v, "continuous_usage_stats");
     bool ignored;
     return (!usage || field_bool(usage, "stream_options.include_usage", &p->include_usage, err)) &&
+           (!live ||
+            field_bool(live, "stream_options.continuous_usage_stats", &p->live_usage, err)) &&
            (!obf || field_bool(obf, "stream_options.include_obfuscation", &ignored, err));
 }
 
@@ -457,6 +460,43 @@ void choices_put_usage(const choices *c, size_t per_prompt, json_out *j) {
               (int64_t)(c->n_predicted * c->n) - accepted);
 }
 
+void choices_put_chunk_usage(json_out *j, const gen_params *p, const choice *c) {
+    if (!p->include_usage) return;
+    json_key(j, "usage");
+    if (!p->live_usage) {
+        json_put_null(j);
+        return;
+    }
+    size_t n_prompt;
+    turn_prompt_ids(c->t, &n_prompt);
+    json_obj(j);
+    json_kv_int(j, "prompt_tokens", (int64_t)n_prompt);
+    json_kv_int(j, "completion_tokens", (int64_t)c->n_logprob);
+    json_kv_int(j, "total_tokens", (int64_t)(n_prompt + c->n_logprob));
+    json_end_obj(j);
+}
+
+/* How long the first choice took, in llama.cpp's words (with several the machine's time is shared), and
+ * how much of its window it filled. */
+static void put_timings(json_out *j, const choice *c) {
+    const turn_usage *u = &c->usage;
+    json_key(j, "window");
+    json_obj(j);
+    json_kv_int(j, "rows", u->kv_rows);
+    json_kv_int(j, "pinned_rows", u->n_pinned);
+    json_end_obj(j);
+    json_key(j, "timings");
+    json_obj(j);
+    json_kv_int(j, "prompt_n", u->n_prompt - u->n_cached);
+    json_kv_num(j, "prompt_ms", (double)u->prefill_ns / 1e6);
+    json_kv_int(j, "predicted_n", u->n_completion);
+    json_kv_num(j, "predicted_ms", (double)u->decode_ns / 1e6);
+    if (u->n_completion > 1 && u->decode_ns > 0) /* the first token is prefill's */
+        json_kv_num(j, "predicted_per_second",
+                    (double)(u->n_completion - 1) * 1e9 / (double)u->decode_ns);
+    json_end_obj(j);
+}
+
 http_pull_result choices_pull(choices *c, const choices_sink *sink, void *job, buf *out) {
     /* One event of each choice per round: none of them waits for a long-winded neighbour. */
     bool any = false, all_ended = true;
@@ -494,6 +534,7 @@ http_pull_result choices_pull(choices *c, const choices_sink *sink, void *job, b
         json_end_arr(&j);
         json_key(&j, "usage");
         choices_put_usage(c, sink->per_prompt, &j);
+        if (sink->timings) put_timings(&j, &c->items[0]);
         json_end_obj(&j);
         sse_end(out);
     }

@@ -64,7 +64,7 @@ typedef struct gen_params {
     int64_t default_max_tokens; /* the route's own, or −1 for the server's */
     str *stops;
     size_t n_stops;
-    bool stream, include_usage, has_stream_options;
+    bool stream, include_usage, live_usage, has_stream_options;
     sample_bias *bias;
     int64_t n_bias;
     int64_t top_k, min_tokens_to_keep, repetition_window, max_kv_size;
@@ -106,7 +106,8 @@ extern const char *const gen_service_tiers[], *const gen_truncations[];
         {.name = "stream_options",                                                          \
          .kind = FIELD_CUSTOM,                                                              \
          .decode = gen_decode_stream_options,                                               \
-         .doc = "include_usage; include_obfuscation is accepted"},                          \
+         .doc = "include_usage; with it continuous_usage_stats (extension): counts in "     \
+                "every chunk, timings and window in the last"},                             \
         {.name = "stop",                                                                    \
          .kind = FIELD_CUSTOM,                                                              \
          .decode = gen_decode_stop,                                                         \
@@ -307,12 +308,15 @@ typedef struct choices_sink {
     size_t per_prompt; /* choices that share one prompt */
     /* May be NULL. After every choice ended: false = not yet, http_wake follows. */
     bool (*may_end)(void *job, error *err);
+    bool timings; /* and the window, in the usage chunk */
 } choices_sink;
 /* The events, then the usage chunk if it was asked for, then [DONE]; a failure ends the stream with
  * an error event. To be called from a pull function; not again after HTTP_DONE. */
 http_pull_result choices_pull(choices *c, const choices_sink *sink, void *job, buf *out);
 /* A prompt counts once, however many choices share it; every choice's tokens count. */
 void choices_put_usage(const choices *c, size_t per_prompt, json_out *j);
+/* A chunk's own "usage", if the request asked for usage at all: null, or the counts so far. */
+void choices_put_chunk_usage(json_out *j, const gen_params *p, const choice *c);
 /* The first failure among them, or NULL. */
 const error *choices_failure(const choices *c);
 void choice_drop_tokens(choice *c);

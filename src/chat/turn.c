@@ -329,7 +329,8 @@ static bool give_end(turn *t, turn_event *out) {
                   .queue_ns = t->usage.queue_ns,
                   .prefill_ns = t->usage.prefill_ns,
                   .decode_ns = t->usage.decode_ns,
-                  .kv_rows = t->usage.kv_rows},
+                  .kv_rows = t->usage.kv_rows,
+                  .n_pinned = t->usage.n_pinned},
         .err = finish == TURN_FAILED ? &t->err : NULL,
         .diagnostic = t->parser ? parser_diagnostic(t->parser) : NULL,
     };

@@ -109,7 +109,7 @@ typedef struct turn_usage {
     int64_t n_prompt, n_cached, n_completion; /* tokens */
     int64_t n_reasoning; /* of n_completion, markers of the reasoning included */
     int64_t queue_ns, prefill_ns, decode_ns;
-    int64_t kv_rows;
+    int64_t kv_rows, n_pinned; /* of the window, at the end */
 } turn_usage;
 
 typedef struct turn_event {

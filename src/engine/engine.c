@@ -146,6 +146,7 @@ static void finish(engine *e, engine_job *j, engine_finish how) {
         .prefill_ns = j->start_ns ? (j->first_ns ? j->first_ns : now) - j->start_ns : 0,
         .decode_ns = j->first_ns ? now - j->first_ns : 0,
         .kv_rows = len < rows ? len : rows,
+        .n_pinned = len < j->window.pinned ? len : j->window.pinned,
     };
     j->finish = how;
     kv_seq_free(j->seq);

@@ -168,6 +168,7 @@ typedef struct engine_usage {
     int64_t n_cached; /* leading prompt tokens that did not run: their rows were there */
     int64_t queue_ns, prefill_ns, decode_ns; /* waiting; first step → first token; rest */
     int64_t kv_rows;                         /* rows held at the end */
+    int64_t n_pinned;                        /* of them, that stay for ever */
 } engine_usage;
 
 /* What the step that led to a token cost its job. */

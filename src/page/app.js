@@ -4,7 +4,7 @@ import { Failure, isAlive, keepKey, listModels, readKey, readProps } from "./cli
 import { deleteAllChats, deleteChat, loadChats, loadSettings, newChat, saveChat, saveSettings } from "./store.js";
 import { TOOLS } from "./tools.js";
 import { runTurn, settle } from "./turn.js";
-import { answerView, editView, h, icon, rate, userView } from "./view.js";
+import { answerView, editView, h, icon, number, rate, userView } from "./view.js";
 
 const $ = id => document.getElementById(id);
 const OPEN = "oriel.open"; // the conversation this tab shows, for reloading
@@ -68,6 +68,7 @@ const addView = message => {
 
 function showChat(next) {
     running?.abort();
+    running = null;
     chat = next;
     chat.messages.forEach(settle);
     sessionStorage.setItem(OPEN, chat.id);
@@ -219,21 +220,21 @@ scroll.addEventListener("scroll", () => {
     $("jump").hidden = stick;
 }, { passive: true });
 
-/* The window: how much of it the last prompt and answer fill; and how fast the answer comes. */
+/* The window: how much of it the last prompt and answer fill, and what of them is pinned; and how fast the answer
+ * comes. */
 function drawMeter() {
     const stats = chat.messages.findLast(m => m.stats)?.stats, size = props?.max_kv_size;
-    const used = stats ? stats.prompt + stats.completion : 0;
-    $("window").hidden = !size;
-    if (size) {
-        const full = Math.min(1, used / size);
-        $("gauge").ariaValueMax = String(size);
-        $("gauge").ariaValueNow = String(Math.min(used, size));
-        $("gauge-fill").style.inlineSize = `${100 * full}%`;
-        $("gauge").classList.toggle("full", full >= 1);
-        $("window-text").textContent = used > size ? `window full: the last ${size.toLocaleString("en")} tokens are seen` :
-            `${used.toLocaleString("en")} of ${size.toLocaleString("en")} tokens in the window`;
-    }
     $("speed").textContent = stats?.rate ? rate(stats.rate) : "";
+    $("window").hidden = !size;
+    if (!size) return;
+    const used = stats ? stats.prompt + stats.completion : 0, part = n => `${100 * Math.min(1, n / size)}%`;
+    const pinned = chat.messages.findLast(m => m.stats?.pinned)?.stats.pinned ?? 0;
+    $("gauge").ariaValueMax = String(size);
+    $("gauge").ariaValueNow = String(Math.min(used, size));
+    $("gauge-fill").style.inlineSize = part(used);
+    $("gauge-pinned").style.inlineSize = part(pinned);
+    $("window-text").textContent = used > size ? `full: ${pinned ? `${number(pinned)} pinned and ` : ""}the last ${number(size - pinned)} tokens in sight` :
+        `${number(used)} of ${number(size)} tokens${pinned ? ` · ${number(pinned)} pinned` : ""}`;
 }
 
 /* For those who listen: whole sentences, not tokens. */

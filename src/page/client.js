@@ -74,7 +74,7 @@ export async function* streamChat(request, signal) {
     const response = await ask("v1/chat/completions", {
         method: "POST",
         headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ ...request, stream: true, stream_options: { include_usage: true } }),
+        body: JSON.stringify({ ...request, stream: true, stream_options: { include_usage: true, continuous_usage_stats: true } }),
         signal,
     });
     const reader = response.body.getReader(), decoder = new TextDecoder(), parse = eventParser();

@@ -70,21 +70,23 @@ export async function runTurn(messages, settings, signal, changed) {
 
 async function receive(message, request, signal, changed) {
     const began = performance.now(), elapsed = () => (performance.now() - began) / 1000;
-    let first = 0, last = 0, pieces = 0, thoughtBegan = 0, usage;
+    let first = 0, last = 0, pieces = 0, thoughtBegan = 0, usage, window, timings;
     const count = () => {
         const exact = usage?.completion_tokens || pieces; // a piece is a token, nearly
         message.stats = {
             prompt: usage?.prompt_tokens ?? 0,
             completion: exact,
-            reasoning: usage?.completion_tokens_details?.reasoning_tokens ?? 0,
             dropped: usage?.prompt_tokens_details?.dropped_tokens ?? 0,
+            pinned: window?.pinned_rows ?? 0,
             first,
-            rate: last - first >= 0.02 ? (exact - 1) / (last - first) : 0,
+            rate: timings?.predicted_per_second ?? (last - first >= 0.02 ? (exact - 1) / (last - first) : 0),
         };
     };
     try {
         for await (const chunk of streamChat(request, signal)) {
-            usage = chunk.usage ?? usage;
+            usage = chunk.usage ?? usage; // so far; window and timings come with the last one
+            window = chunk.window;
+            timings = chunk.timings;
             const choice = chunk.choices?.[0], delta = choice?.delta ?? {};
             const thought = delta.reasoning_content ?? delta.reasoning;
             if (thought || delta.content || delta.tool_calls) {

@@ -19,7 +19,7 @@ export function icon(name) {
 }
 
 const action = (name, drawing, label) => h("button", { type: "button", className: "quiet action", data: { do: name } }, icon(drawing), label);
-const number = n => n.toLocaleString("en");
+export const number = n => n.toLocaleString("en");
 export const seconds = s => s < 10 ? `${s.toFixed(1)} s` : s < 100 ? `${Math.round(s)} s` : `${Math.floor(s / 60)} min ${Math.round(s % 60)} s`;
 export const rate = n => `${n < 10 ? n.toFixed(1) : number(Math.round(n))} tokens/s`;
 

@@ -95,6 +95,25 @@ def serve_says_where_it_is():
         assert re.search(rf"^  page +http://127\.0\.0\.1:{s.port}/$", s.banner, re.M), s.banner
 
 
+@test
+def counts_come_with_every_piece():
+    ask = {"model": "default", "temperature": 0, "messages": [{"role": "user", "content": "What is the capital of France?"}]}
+    with Server() as s:
+        for path, body in (("/v1/chat/completions", ask), ("/v1/completions", {"model": "default", "prompt": "Once upon", "max_tokens": 20})):
+            *pieces, last = s.stream(path, dict(body, stream_options={"include_usage": True, "continuous_usage_stats": True}))
+            so_far = [p["usage"]["completion_tokens"] for p in pieces]
+            assert so_far == sorted(so_far) and so_far[-1] == last["usage"]["completion_tokens"] > len(set(so_far)) / 2 > 3, so_far
+            assert {p["usage"]["prompt_tokens"] for p in pieces} == {last["usage"]["prompt_tokens"]}
+            assert all(p["usage"]["total_tokens"] == p["usage"]["prompt_tokens"] + p["usage"]["completion_tokens"] for p in pieces)
+            assert 0 <= last["window"]["pinned_rows"] <= last["window"]["rows"] <= last["usage"]["total_tokens"], last
+            assert last["timings"]["predicted_n"] == last["usage"]["completion_tokens"] and last["timings"]["predicted_per_second"] > 0
+            # Who does not ask for it gets what OpenAI sends.
+            *pieces, last = s.stream(path, dict(body, stream_options={"include_usage": True}))
+            assert all(p["usage"] is None for p in pieces) and not {"window", "timings"} & set(last)
+        st, _, data = s.request("POST", "/v1/chat/completions", dict(ask, stream=True, stream_options={"continuous_usage_stats": 1}))
+        assert st == 400 and json.loads(data)["error"]["param"] == "stream_options.continuous_usage_stats", data
+
+
 # ── in a browser ──
 
 _chrome = []
@@ -131,6 +150,11 @@ def set_up(tab, **settings):
     tab.js(f"localStorage.setItem('oriel.settings', JSON.stringify({json.dumps(settings)}))")
     tab.call("Page.reload")
     tab.wait("document.querySelector('#model')?.value")
+
+
+# The built-in model's answers are over too soon to be stopped.
+ENDLESS = """{ const plain = fetch; window.fetch = (path, options) => plain(path, options?.body ?
+    { ...options, body: JSON.stringify({ ...JSON.parse(options.body), ignore_eos: true }) } : options); }"""
 
 
 class Stub:
@@ -232,7 +256,8 @@ def an_answer_of_the_built_in_model():
         assert re.match(r"Thought for ([\d.]+ s|a moment)$", tab.text(".thought summary")) and not tab.js("document.querySelector('.thought').open")
         assert len(tab.text(".thoughts")) > 10
         assert re.match(r"\d+ tokens", tab.text(".answer .facts"))
-        used = int(re.match(r"(\d+) of 4,096 tokens in the window", tab.text("#window-text"))[1])
+        assert re.match(r"[\d,.]+ tokens/s$", tab.text("#speed")), tab.text("#speed")
+        used = int(re.match(r"(\d+) of 4,096 tokens · \d+ pinned$", tab.text("#window-text"))[1])
         assert 30 < used < 400, used
         assert tab.js("parseFloat(document.querySelector('#gauge-fill').style.inlineSize)") > 0.5
         assert tab.text("#spoken p").splitlines()[-1] == "The capital of France is Paris.", tab.text("#spoken p")
@@ -255,8 +280,7 @@ def an_answer_of_the_built_in_model():
 def stop_keeps_what_came_and_frees_the_slot():
     with Server("--parallel", 1) as s:
         tab = open_page(s)
-        tab.js("""{ const plain = fetch; window.fetch = (path, options) => plain(path, options?.body ?
-            { ...options, body: JSON.stringify({ ...JSON.parse(options.body), ignore_eos: true }) } : options); }""")
+        tab.js(ENDLESS)
         for how in (lambda: tab.press("Escape"), lambda: tab.click("#stop")):
             say(tab, "Tell me a long story.")
             tab.wait("document.querySelector('.answer.last .text').textContent.length > 20")
@@ -297,7 +321,7 @@ def thoughts_are_open_while_they_come():
         finished(tab)
         assert tab.js("document.querySelector('.thought').open"), "what was opened by hand was closed"
         assert tab.js("document.querySelector('.text strong').textContent") == "there"
-        assert tab.text("#window-text") == "120 of 1,000 tokens in the window"
+        assert tab.text("#window-text") == "120 of 1,000 tokens"
 
 
 CALL = [{"reasoning_content": "It wants a sum."}, {"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": {"name": "calculate", "arguments": ""}}]},
@@ -331,6 +355,37 @@ def functions_run_and_their_results_go_on():
         results = [m["content"] for m in s.asked[3]["messages"] if m["role"] == "tool"][1:]
         assert results[0].startswith("Error: ") and results[1] == "Error: there is no function called constructor.", results
         assert tab.js("document.querySelectorAll('.call.failed').length") == 2 and tab.complaints() == []
+
+
+@test
+def the_built_in_model_calls():
+    with Server("--temperature", 0) as s:
+        tab = open_page(s)
+        set_up(tab, useTools=True, tools=["calculate"])
+        say(tab, "Calculate 6 * 7.")
+        tab.wait("document.querySelectorAll('.answer').length === 2")
+        finished(tab)
+        assert tab.text(".call b") == "calculate" and tab.text(".call-result code") == "42", tab.text(".call")
+        assert "42" in tab.text(".answer.last .text") and tab.complaints() == []
+
+
+@test
+def another_conversation_ends_the_one_that_runs():
+    with Server("--parallel", 1, "--temperature", 0) as s:
+        tab = open_page(s)
+        tab.js(ENDLESS)
+        say(tab, "Tell me a long story.")
+        tab.wait("document.querySelector('.answer.last .text').textContent.length > 20")
+        tab.click("#new-chat")
+        wait_for(lambda: s.metrics()["oriel_sequences_running"] == 0, 10, "the slot free")
+        assert tab.js("!document.body.hasAttribute('data-running') && document.querySelector('#log').childElementCount === 0")
+        tab.click(".chat")  # what came is kept there
+        assert "Stopped." in tab.text(".note") and len(tab.text(".text")) > 20
+        tab.call("Page.reload")
+        tab.wait("document.querySelector('#model')?.value")
+        say(tab, "What is the capital of France?")
+        finished(tab)
+        assert "Paris" in tab.text(".answer.last .text")
 
 
 @test

@@ -36,6 +36,11 @@ const round = await client.messages.create({
 });
 assert.ok(Array.isArray(round.content));
 
+const models = [];
+for await (const m of client.models.list()) models.push(m);
+assert.ok(models.length >= 1 && models.at(-1).id === 'default' && models.every((m) => m.type === 'model' && m.display_name && m.created_at), JSON.stringify(models));
+assert.equal((await client.models.retrieve('default')).type, 'model');
+
 // Its helper for answers of a schema.
 const parsed = await client.messages.parse({ ...ask, max_tokens: 300, output_config: { format: zodOutputFormat(z.object({ city: z.enum(['Rome', 'Kyiv']) })) } });
 assert.ok(['Rome', 'Kyiv'].includes(parsed.parsed_output?.city), JSON.stringify(parsed.content));

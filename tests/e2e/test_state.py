@@ -333,6 +333,25 @@ def stored_completions():
 
 
 @test
+def what_is_too_long_is_cut_or_refused_wherever_it_comes_from():
+    with Server("--ctx", 1024) as s:
+        old = [{"role": "user", "content": "Remember this. " * 60}, {"role": "assistant", "content": "I will. " * 60}]
+        a = ask(s, [*old, {"role": "user", "content": "Hi"}])
+        b = ask(s, [*old, {"role": "user", "content": "Hi"}], previous_response_id=a["id"], truncation="auto")
+        assert b["truncation"] == "auto"
+        c = s.post("/v1/conversations", {"items": old * 3})
+        more = {"role": "user", "content": "What did I say?"}
+        for way in ({"previous_response_id": b["id"], "input": [*old, more]}, {"conversation": c["id"], "input": [more]}, {"input": [*(old * 3), more]}):
+            for stream in (False, True):
+                for truncation in ("disabled", None):
+                    error(s, "POST", "/v1/responses", dict(ASK, **way, truncation=truncation, stream=stream), code="context_length_exceeded", param="input")
+            cut = s.post("/v1/responses", dict(ASK, **way, truncation="auto"))
+            assert cut["usage"]["input_tokens"] < 1024 and cut["usage"]["input_tokens_details"]["dropped_tokens"] > 0, cut["usage"]
+            whole = s.get(f"/v1/responses/{cut['id']}/input_items?limit=100")["data"]
+            assert len(whole) == len(way["input"])  # cut from the prompt, not from what is kept
+
+
+@test
 def errors_speak_the_clients_language():
     with Server("--ctx", 4096) as s:
         bad = lambda status=400, want_message=None, **more: error(s, "POST", "/v1/responses", dict(ASK, input="x", **more), status=status)

@@ -12,7 +12,7 @@ enum {
     MAX_PARTS = 24, /* of one mark: special tokens and text between them */
     MAX_SPECIAL_BYTES = 48,
     MAX_CALLS = 32,   /* in one answer */
-    MAX_ANALYSES = 8, /* harmony: messages of reasoning before a call that has to come */
+    MAX_ANALYSES = 8, /* harmony: messages of reasoning before a call or form that has to come */
 };
 
 typedef struct maker {
@@ -440,7 +440,9 @@ static grammar_node harmony_root(maker *m) {
     grammar_node words = analysis;
     if (n > 1)
         words = grammar_alt(m->b, (grammar_node[]){analysis, harmony_words(m, "commentary")}, 2);
-    return seq2(m, grammar_repeat(m->b, words, 0, -1), grammar_alt(m->b, ends, n));
+    bool must = m->in->answer && m->in->answer->kind != CHAT_ANSWER_TEXT;
+    return seq2(m, grammar_repeat(m->b, words, 0, must ? MAX_ANALYSES : -1),
+                grammar_alt(m->b, ends, n));
 }
 
 /* ── Text ── */
@@ -658,4 +660,13 @@ bool chat_constrain_raw(const chat *c, const chat_answer *a, grammar **out, erro
         keep(c->constraints, &key, *out, (str){0});
     buf_deinit(&key);
     return *out != NULL;
+}
+
+int32_t chat_find_wrap_up(const chat *c, const chat_input *in) {
+    bool must = in->tool_choice == CHAT_TOOLS_REQUIRED ||
+                (in->answer && in->answer->kind != CHAT_ANSWER_TEXT);
+    if (!must || !c->t) return -1;
+    if (c->is_harmony) return c->harmony.end;
+    str close = c->style.family ? c->style.think.close : (str){0};
+    return close.len ? tok_find_special(c->t, close) : -1;
 }

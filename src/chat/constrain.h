@@ -25,5 +25,7 @@ bool chat_constrain(const chat *c, const chat_input *in, str prefix, grammar **o
                     error *err);
 /* The same for the text that a raw prompt goes on with, which no family's marks surround: see answer.h. */
 bool chat_constrain_raw(const chat *c, const chat_answer *a, grammar **out, error *err);
+/* The id that ends a reasoning message, where an answer of a form or a call must follow; −1: none. */
+int32_t chat_find_wrap_up(const chat *c, const chat_input *in);
 
 #endif

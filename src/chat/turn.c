@@ -45,6 +45,9 @@ struct turn {
 
 /* ── Start ── */
 
+/* Tokens kept for an answer of a form, or a call, that has to come: thinking ends before them. */
+enum { ANSWER_ROOM = 1024 };
+
 static bool is_out_of_memory(error *err) {
     return error_set(err, ERR_NO_MEMORY, NULL, "There is not enough memory for the request.");
 }
@@ -151,6 +154,11 @@ static bool start(turn *t, const turn_request *r, buf *text, error *err) {
         .wake_ctx = r->wake_ctx,
     };
     if (t->constraint) job.sampling.grammar = t->constraint;
+    if (t->constraint && r->chat && job.max_tokens > 0) {
+        job.wrap_up_id = chat_find_wrap_up(t->c, r->chat);
+        int64_t room = job.max_tokens / 2 < ANSWER_ROOM ? job.max_tokens / 2 : ANSWER_ROOM;
+        if (job.wrap_up_id >= 0) job.wrap_up_after = job.max_tokens - room;
+    }
     t->job = engine_submit(t->c->e, &job, err);
     if (t->job && t->is_debug) turn_debug_begin(&t->debug, t->c, buf_str(text));
     return t->job != NULL;

@@ -425,6 +425,19 @@ static int build_spans(engine *e) {
     return n;
 }
 
+/* Its logit is raised so far above the rest that no setting draws anything else. */
+static void wrap_up(const engine *e, draw *d) {
+    enum { FAR = 64 };
+    const engine_request *r = &d->job->request;
+    if (!r->wrap_up_after || d->job->n_generated < r->wrap_up_after || !d->job->matcher ||
+        !matcher_allows(d->job->matcher, r->wrap_up_id))
+        return;
+    float most = d->logits[0];
+    for (int32_t i = 1; i < e->info->n_vocab; i++)
+        if (d->logits[i] > most) most = d->logits[i];
+    d->logits[r->wrap_up_id] = most + FAR;
+}
+
 static void run_draw(void *ctx, int task, int worker) {
     (void)worker;
     engine *e = ctx;
@@ -433,8 +446,10 @@ static void run_draw(void *ctx, int task, int worker) {
     if (d->index < (int64_t)j->request.n_prompt)
         sample_score(d->logits, e->info->n_vocab, j->ids[d->index], j->request.score_prompt,
                      &d->out);
-    else
+    else {
+        wrap_up(e, d);
         sampler_next(e->samplers[j->slot], d->logits, (uint64_t)j->n_generated, &d->out);
+    }
 }
 
 /* Rows come in the order of their positions, one by one, so the sum does not depend on how the prompt

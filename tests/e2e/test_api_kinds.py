@@ -5,9 +5,9 @@ requests written by hand, and a sweep that makes them from request schemas: each
 member of a request that works is replaced by each of a pool of values, and the
 server's verdict is compared with the schema's. ORIEL_CONFORMANCE names the
 folder the schemas lie in; without it the sweep says skipped."""
-import copy, itertools, json, os, re, threading
+import copy, itertools, json, os, re, sys, tempfile, threading
 
-from oriel import SANITIZED, Server, Skip, run_all, test
+from oriel import ROOT, SANITIZED, Server, Skip, run_all, test
 
 CHAT, TEXT, EMBED, RESPOND = "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"
 HI = [{"role": "user", "content": "Hello"}]
@@ -558,6 +558,29 @@ def more_inputs_than_run_at_once():
                 got = s.post(EMBED, embed(input=["a"] * n), timeout=30)
                 assert [d["index"] for d in got["data"]] == list(range(n)), n
                 assert len(s.post("/v1/rerank", {"query": "a", "documents": ["b"] * n}, timeout=30)["results"]) == n
+
+
+@test
+def a_model_of_random_weights_gives_what_has_to_come():
+    """It would think until its tokens are gone: thinking ends where the answer's share of them begins."""
+    sys.path.insert(0, os.path.join(ROOT, "tools/ref"))
+    try:
+        import random_model
+    except ImportError:
+        raise Skip("numpy is not installed")
+    pick = {"type": "object", "properties": {"c": {"enum": ["red", "green"]}, "n": {"type": "integer", "minimum": 0, "maximum": 9}},
+            "required": ["c", "n"], "additionalProperties": False}
+    forms = [{"response_format": {"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": pick}}},
+             {"tools": [{"type": "function", "function": {"name": "pick", "parameters": pick}}], "tool_choice": "required"}]
+    with tempfile.TemporaryDirectory() as d:
+        path = os.path.join(d, "random.gguf")
+        random_model.make(path, arch="gpt-oss", wanted="Q8_0", seed=3)
+        with Server("--model", path) as s:
+            for form, seed, temperature in itertools.product(forms, range(6), (0, 1)):
+                c = s.post(CHAT, chat(max_completion_tokens=300, seed=seed, temperature=temperature, **form))["choices"][0]
+                told = c["message"]["content"] if "response_format" in form else c["message"]["tool_calls"][0]["function"]["arguments"]
+                got = json.loads(told)
+                assert got["c"] in ("red", "green") and 0 <= got["n"] <= 9 and c["finish_reason"] in ("stop", "tool_calls"), c
 
 
 # ── The sweep ──

@@ -8,7 +8,8 @@ KEYS = {"Enter": (13, "\r"), "Escape": (27, ""), "ArrowUp": (38, ""), "Tab": (9,
 
 
 class Chrome:
-    """`with Chrome() as c: tab = c.open(url)`. Each tab is a browser of its own: nothing is shared between them."""
+    """`with Chrome() as c: tab = c.open(url)`. Each tab is a browser of its own, which knows nothing of the last one and
+    takes its place."""
 
     def __enter__(self):
         self.home = tempfile.mkdtemp(prefix="oriel-chrome-")
@@ -24,7 +25,7 @@ class Chrome:
         os.close(to_them)
         os.close(from_them)
         self.read_fd, self.write_fd, self.rest, self.last_id = to_us, from_us, b"", 0
-        self.tabs = {}
+        self.tabs, self.context = {}, None
         return self
 
     def __exit__(self, *exc):
@@ -65,8 +66,11 @@ class Chrome:
         return json.loads(one)
 
     def open(self, url, width=1280, height=800, dark=False, phone=False):
-        context = self.call("Target.createBrowserContext")["browserContextId"]
-        target = self.call("Target.createTarget", {"url": "about:blank", "browserContextId": context})["targetId"]
+        if self.context:
+            self.tabs.clear()
+            self.call("Target.disposeBrowserContext", {"browserContextId": self.context})
+        self.context = self.call("Target.createBrowserContext")["browserContextId"]
+        target = self.call("Target.createTarget", {"url": "about:blank", "browserContextId": self.context})["targetId"]
         session = self.call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
         tab = self.tabs[session] = Tab(self, session)
         for domain in ("Page", "Runtime", "Network", "Log"):

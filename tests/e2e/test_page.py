@@ -208,7 +208,8 @@ class Stub:
 
             def end(self, reason="stop", prompt=100, completion=20):
                 self.send({}, finish_reason=reason)
-                self.event({"choices": [], "usage": {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}})
+                self.event({"choices": [], "usage": {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion},
+                            "window": {"rows": prompt + completion, "pinned_rows": 64}, "timings": {"predicted_per_second": 12345.6}})
                 self.wfile.write(b"data: [DONE]\n\n")
 
         class Http(http.server.ThreadingHTTPServer):
@@ -321,7 +322,7 @@ def thoughts_are_open_while_they_come():
         finished(tab)
         assert tab.js("document.querySelector('.thought').open"), "what was opened by hand was closed"
         assert tab.js("document.querySelector('.text strong').textContent") == "there"
-        assert tab.text("#window-text") == "120 of 1,000 tokens"
+        assert tab.text("#window-text") == "120 of 1,000 tokens · 64 pinned" and tab.text("#speed") == "12,346 tokens/s"
 
 
 CALL = [{"reasoning_content": "It wants a sum."}, {"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": {"name": "calculate", "arguments": ""}}]},

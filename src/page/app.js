@@ -233,8 +233,9 @@ function drawMeter() {
     $("gauge").ariaValueNow = String(Math.min(used, size));
     $("gauge-fill").style.inlineSize = part(used);
     $("gauge-pinned").style.inlineSize = part(pinned);
-    $("window-text").textContent = used > size ? `full: ${pinned ? `${number(pinned)} pinned and ` : ""}the last ${number(size - pinned)} tokens in sight` :
-        `${number(used)} of ${number(size)} tokens${pinned ? ` · ${number(pinned)} pinned` : ""}`;
+    $("window-text").textContent = used > size ? `full: ${pinned ? `${number(pinned)} pinned, ` : ""}last ${number(size - pinned)} in sight` :
+        `${number(used)} of ${number(size)} tokens`;
+    $("pins").textContent = pinned && used <= size ? `· ${number(pinned)} pinned` : "";
 }
 
 /* For those who listen: whole sentences, not tokens. */

@@ -258,7 +258,7 @@ def an_answer_of_the_built_in_model():
         assert len(tab.text(".thoughts")) > 10
         assert re.match(r"\d+ tokens", tab.text(".answer .facts"))
         assert re.match(r"[\d,.]+ tokens/s$", tab.text("#speed")), tab.text("#speed")
-        used = int(re.match(r"(\d+) of 4,096 tokens · \d+ pinned$", tab.text("#window-text"))[1])
+        used = int(re.match(r"(\d+) of 4,096 tokens · \d+ pinned$", tab.text("#window"))[1])
         assert 30 < used < 400, used
         assert tab.js("parseFloat(document.querySelector('#gauge-fill').style.inlineSize)") > 0.5
         assert tab.text("#spoken p").splitlines()[-1] == "The capital of France is Paris.", tab.text("#spoken p")
@@ -322,7 +322,7 @@ def thoughts_are_open_while_they_come():
         finished(tab)
         assert tab.js("document.querySelector('.thought').open"), "what was opened by hand was closed"
         assert tab.js("document.querySelector('.text strong').textContent") == "there"
-        assert tab.text("#window-text") == "120 of 1,000 tokens · 64 pinned" and tab.text("#speed") == "12,346 tokens/s"
+        assert tab.text("#window") == "120 of 1,000 tokens · 64 pinned" and tab.text("#speed") == "12,346 tokens/s"
 
 
 CALL = [{"reasoning_content": "It wants a sum."}, {"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": {"name": "calculate", "arguments": ""}}]},

@@ -714,7 +714,9 @@ static bool decode(run *k, run_purpose purpose, json_t *body, error *err) {
                                : engine_get_config(a->engine)->max_context_tokens / 4 * 3;
     if (p.conversation.len) {
         char *copy = arena_dup(&k->mem, p.conversation);
-        if (copy) k->conversation = str_make(copy, p.conversation.len);
+        if (!copy)
+            return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
+        k->conversation = str_make(copy, p.conversation.len);
     }
     k->input = p.input ? items_normalise(a, k->owner, p.input, "input", k->seed, false, err)
                        : json_array();

@@ -72,7 +72,7 @@ await test('background: polled, and its stream taken up again', async () => {
   const id = events[0].response.id, at = events[3].sequence_number;
   for await (const e of await client.responses.retrieve(id, { stream: true, starting_after: at })) events.push(e);
   ok(events.every((e, i) => e.sequence_number === i) && events.at(-1).type === 'response.completed', events.map((e) => e.sequence_number).join());
-  const long = await client.responses.create({ ...few, input: 'x', background: true, max_output_tokens: 2000, ignore_eos: true });
+  const long = await client.responses.create({ ...few, input: 'x', background: true, max_output_tokens: 100000, ignore_eos: true });
   ok((await client.responses.cancel(long.id)).status === 'cancelled', 'not cancelled');
 });
 await test('counting and compacting', async () => {
@@ -88,7 +88,7 @@ await test('conversations: items, pages, one answer at a time', async () => {
   const texts = [];
   for await (const i of client.conversations.items.list(c.id, { limit: 3, order: 'asc' })) texts.push(i.content[0].text);
   ok(texts.length === 8 && texts[6] === 'message 6' && texts[7] === 'yes', texts.join());
-  const long = await client.responses.create({ ...few, conversation: c.id, input: 'x', background: true, max_output_tokens: 2000, ignore_eos: true });
+  const long = await client.responses.create({ ...few, conversation: c.id, input: 'x', background: true, max_output_tokens: 100000, ignore_eos: true });
   await fails(client.responses.create({ ...few, conversation: c.id, input: 'x' }), 400, 'conversation_locked');
   await client.responses.cancel(long.id);
   const r = await client.responses.create({ ...few, conversation: c.id, input: 'Say hi' });

@@ -6,7 +6,7 @@ import json, os, shutil, sqlite3, subprocess, tempfile, threading, time
 from oriel import Server, run_all, test, wait_for
 
 ASK = {"model": "default", "temperature": 0, "max_output_tokens": 16}
-LONG = {"background": True, "max_output_tokens": 3000, "ignore_eos": True}
+LONG = {"background": True, "max_output_tokens": 100000, "ignore_eos": True}
 
 
 def call(s, method, path, body=None, key=None, form=None):
@@ -132,7 +132,7 @@ def a_killed_server_leaves_no_lock():
             r = made(s, "/v1/responses", dict(ASK, input="Count", conversation=c, background=True, max_output_tokens=200, ignore_eos=True))
             t = threading.Thread(target=lambda: s.raw(
                 b"POST /v1/responses HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
-                % ((lambda x: (len(x), x))(json.dumps(dict(ASK, input="x", conversation=d, max_output_tokens=3000, ignore_eos=True)).encode()))))
+                % ((lambda x: (len(x), x))(json.dumps(dict(ASK, input="x", conversation=d, max_output_tokens=100000, ignore_eos=True)).encode()))))
             t.start()
             wait_for(lambda: call(s, "POST", f"/v1/conversations/{d}/items", {"items": [{"role": "user", "content": "x"}]})[0] == 400, 10, "the lock")
             # A second process on the same folder sees both.

@@ -662,11 +662,13 @@ bool chat_constrain_raw(const chat *c, const chat_answer *a, grammar **out, erro
     return *out != NULL;
 }
 
-int32_t chat_find_wrap_up(const chat *c, const chat_input *in) {
-    bool must = in->tool_choice == CHAT_TOOLS_REQUIRED ||
-                (in->answer && in->answer->kind != CHAT_ANSWER_TEXT);
-    if (!must || !c->t) return -1;
+bool chat_must_come(const chat_input *in) {
+    return in->tool_choice == CHAT_TOOLS_REQUIRED ||
+           (in->answer && in->answer->kind != CHAT_ANSWER_TEXT);
+}
+
+int32_t chat_find_think_end(const chat *c) {
     if (c->is_harmony) return c->harmony.end;
     str close = c->style.family ? c->style.think.close : (str){0};
-    return close.len ? tok_find_special(c->t, close) : -1;
+    return close.len && c->t ? tok_find_special(c->t, close) : -1;
 }

@@ -25,7 +25,9 @@ bool chat_constrain(const chat *c, const chat_input *in, str prefix, grammar **o
                     error *err);
 /* The same for the text that a raw prompt goes on with, which no family's marks surround: see answer.h. */
 bool chat_constrain_raw(const chat *c, const chat_answer *a, grammar **out, error *err);
-/* The id that ends a reasoning message, where an answer of a form or a call must follow; −1: none. */
-int32_t chat_find_wrap_up(const chat *c, const chat_input *in);
+/* Was an answer of a form asked for, or a call required? */
+bool chat_must_come(const chat_input *in);
+/* The id that ends a reasoning message; −1: none. */
+int32_t chat_find_think_end(const chat *c);
 
 #endif

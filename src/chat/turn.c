@@ -154,10 +154,10 @@ static bool start(turn *t, const turn_request *r, buf *text, error *err) {
         .wake_ctx = r->wake_ctx,
     };
     if (t->constraint) job.sampling.grammar = t->constraint;
-    if (t->constraint && r->chat && job.max_tokens > 0) {
-        job.wrap_up_id = chat_find_wrap_up(t->c, r->chat);
+    if (t->constraint && r->chat && job.max_tokens > 0 && chat_must_come(r->chat)) {
         int64_t room = job.max_tokens / 2 < ANSWER_ROOM ? job.max_tokens / 2 : ANSWER_ROOM;
-        if (job.wrap_up_id >= 0) job.wrap_up_after = job.max_tokens - room;
+        job.wrap_up_after = job.max_tokens - room;
+        job.wrap_up_id = chat_find_think_end(t->c);
     }
     t->job = engine_submit(t->c->e, &job, err);
     if (t->job && t->is_debug) turn_debug_begin(&t->debug, t->c, buf_str(text));

@@ -425,17 +425,27 @@ static int build_spans(engine *e) {
     return n;
 }
 
+/* What is to be drawn now, so that the answer is whole before its tokens are used up; −1: as the model
+ * likes. Its last quarter begins no further call. */
+static int32_t find_wrap_up(const engine *e, const engine_job *j) {
+    const engine_request *r = &j->request;
+    if (!r->wrap_up_after || j->n_generated < r->wrap_up_after || !j->matcher) return -1;
+    bool is_late = r->max_tokens - j->n_generated <= r->max_tokens / 4;
+    int32_t id = is_late && matcher_can_end(j->matcher) && e->tok && !r->ignore_end
+                     ? tok_eos(e->tok)
+                     : r->wrap_up_id;
+    return id >= 0 && id < e->info->n_vocab && matcher_allows(j->matcher, id) ? id : -1;
+}
+
 /* Its logit is raised so far above the rest that no setting draws anything else. */
 static void wrap_up(const engine *e, draw *d) {
     enum { FAR = 64 };
-    const engine_request *r = &d->job->request;
-    if (!r->wrap_up_after || d->job->n_generated < r->wrap_up_after || !d->job->matcher ||
-        !matcher_allows(d->job->matcher, r->wrap_up_id))
-        return;
+    int32_t id = find_wrap_up(e, d->job);
+    if (id < 0) return;
     float most = d->logits[0];
     for (int32_t i = 1; i < e->info->n_vocab; i++)
         if (d->logits[i] > most) most = d->logits[i];
-    d->logits[r->wrap_up_id] = most + FAR;
+    d->logits[id] = most + FAR;
 }
 
 static void run_draw(void *ctx, int task, int worker) {

@@ -143,8 +143,9 @@ typedef struct engine_request {
                                with k top alternatives */
     engine_embed embed;  /* with max_tokens 0: the prompt's embedding, see engine_get_embedding */
     int64_t deadline_ns; /* clock_ns() after which the job ends with ERR_DEADLINE; 0 = none */
-    /* Under a grammar: once so many tokens are generated, wrap_up_id is drawn wherever the grammar allows
-     * it, so that thinking ends while there is room for the answer. 0 = never. */
+    /* Under a grammar, so that an answer which has to come is whole before max_tokens: once so many
+     * tokens are generated, wrap_up_id (−1: none) is drawn wherever the grammar allows it, which ends
+     * thinking, and in the last quarter an end token where the answer may end. 0 = never. */
     int64_t wrap_up_after;
     int32_t wrap_up_id;
     int64_t max_kv_size; /* at most the engine's, for this job; 0 = the engine's */

@@ -7,6 +7,7 @@
 #include "chat/answer.h"
 #include "chat/close_schema.h"
 #include "chat/formats/tagged.h"
+#include "sample/grammar_quote.h"
 
 enum {
     MAX_PARTS = 24, /* of one mark: special tokens and text between them */
@@ -128,8 +129,15 @@ static grammar_node custom_text(maker *m, const tool_place *p, const char *end) 
     }
 }
 
-/* … as a member of a JSON object. */
+/* … as a member of a JSON object. A Lark grammar describes the text, not its spelling: what has to be
+ * escaped is, in one way. */
 static grammar_node custom_object(maker *m, const tool_place *p) {
+    if (p->tool->format == CHAT_FORMAT_LARK) {
+        grammar_node text = grammar_lark(m->b, p->tool->definition, p->param);
+        grammar_node nodes[] = {bytes(m, "{\"input\": \""), grammar_quote(m->b, text, p->param),
+                                bytes(m, "\"}")};
+        return grammar_seq(m->b, nodes, 3);
+    }
     grammar_schema_options o = schema_options(m, p, true);
     json_t *text = json_pack("{s:s}", "type", "string");
     if (p->tool->format == CHAT_FORMAT_REGEX) {
@@ -137,10 +145,6 @@ static grammar_node custom_object(maker *m, const tool_place *p) {
         buf_printf(&pattern, "^(?:%.*s)$", STR_ARG(p->tool->definition));
         json_object_set_new(text, "pattern", json_stringn(pattern.ptr, pattern.len));
         buf_deinit(&pattern);
-    } else if (p->tool->format == CHAT_FORMAT_LARK) {
-        error_set(&m->err, ERR_NOT_IMPLEMENTED, p->param,
-                  "This model writes calls as JSON, in which a Lark grammar cannot be enforced; "
-                  "regex grammars can.");
     }
     json_t *schema = json_pack("{s:s, s:{s:o}, s:[s], s:b}", "type", "object", "properties",
                                "input", text, "required", "input", "additionalProperties", 0);

@@ -550,11 +550,12 @@ static void say_forced(engine *e, engine_job *j, int64_t now) {
 static bool is_done(const engine *e, const engine_job *j, engine_finish *how) {
     const engine_request *r = &j->request;
     if (j->n_done < (int64_t)r->n_prompt) return false;
+    *how = ENGINE_LENGTH;
+    if (j->matcher && matcher_failed(j->matcher)) return true; /* cut, also where it says its end */
     *how = ENGINE_STOP;
     if (j->n_generated > 0 && is_stop(e, r, j->last_id)) return true;
     if (j->n_generated > 0 && j->matcher && matcher_is_done(j->matcher)) return true;
     *how = ENGINE_LENGTH;
-    if (j->matcher && matcher_failed(j->matcher)) return true;
     return r->max_tokens >= 0 && j->n_generated >= r->max_tokens;
 }
 

@@ -416,6 +416,12 @@ static void compute(matcher *m, uint64_t *mask) {
     }
     walk(m, &v->marked, open, n_open, mask);
     walk(m, &v->all, rest, n_rest, mask);
+    /* No grammar leads into a dead end: there were more readings than a walk can follow. */
+    uint64_t any = 0;
+    for (size_t i = 0; i < words; i++) any |= mask[i];
+    if (any) return;
+    m->failed = true;
+    or_masks(mask, v->ends, words);
 }
 
 const uint64_t *matcher_mask(matcher *m) {

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Random schemas and patterns against judges that are not ours: Debian's python3-jsonschema, and Python's re.
+"""Random schemas, patterns and grammars against judges that are not ours: Debian's python3-jsonschema and
+python3-lark, and Python's re. Grammars are written in both notations.
 
 Whatever the compiler takes has to accept exactly what the judge accepts, and whatever a random walk through
 the masks writes has to be valid. ORIEL_FORMS says how many (schemas, patterns) there are, ORIEL_FORMS_SEED
 where they begin."""
-import json, os, random, re, subprocess, tempfile
+import json, os, random, re, signal, subprocess, tempfile
 
 from oriel import BUILD, SANITIZED, Skip, run_all, test
 
@@ -365,6 +366,187 @@ def random_patterns_against_re():
         print(f"#   {k} × {reason}")
     assert not bad, "\n".join("# " + b for b in bad[:15])
     assert refused < len(cases) / 4 and n_match > n_texts / 50
+
+
+# ── Grammars ──
+
+class Grammars:
+    """One grammar as a tree, which is then written as Lark and as GBNF. Rules refer to later ones, or to any behind a
+    letter, so that nothing is left-recursive."""
+
+    def __init__(self, r):
+        self.r = r
+        self.n_rules, self.n_terminals = r.randint(1, 4), r.randint(0, 3)
+        self.ignores = r.random() < 0.25
+        self.rules = [self.some(k, 3) for k in range(self.n_rules)]
+        self.terminals = [("seq", [self.leaf()] + [self.terminal(k, 2) for _ in range(r.randint(0, 2))]) for k in range(self.n_terminals)]
+
+    def leaf(self):
+        r = self.r
+        return r.choice([("lit", r.choice(["a", "b", "ab", "c1", "-", 'q"', "\\", "é"])), ("lit", r.choice("abc")), ("icase", r.choice(["ab", "c", "aB"])),
+                         ("range", *r.choice(["ac", "bc", "13"])), ("class", r.choice(["ab", "a-c", "1-3", "^ab 1-3", "c1"]), r.choice(["", "", "+"]))])
+
+    def terminal(self, k, depth):
+        r = self.r
+        if depth == 0 or r.random() < 0.4:
+            return self.leaf() if k == 0 or r.random() < 0.7 else ("T", r.randrange(k))
+        return self.combine(lambda: self.terminal(k, depth - 1))
+
+    def combine(self, one):
+        r = self.r
+        roll = r.randrange(6)
+        if roll < 2:
+            return ("seq", [one() for _ in range(r.randint(1, 3))])
+        if roll < 4:
+            return ("alt", [one() for _ in range(r.randint(2, 3))])
+        if roll == 4:
+            return ("rep", one(), *r.choice([(0, 1), (0, 1), (0, None), (1, None)]))
+        return ("rep", one(), *r.choice([(2, 2), (1, 3), (0, 2), (3, 3)]))
+
+    def some(self, k, depth):
+        r = self.r
+        if depth == 0 or r.random() < 0.25:
+            roll = r.random()
+            if roll < 0.25 and k + 1 < self.n_rules:
+                return ("R", r.randrange(k + 1, self.n_rules))
+            if roll < 0.4:
+                return ("seq", [("lit", r.choice("abc")), ("rep", ("R", r.randrange(self.n_rules)), 0, 1)])
+            if roll < 0.65 and self.n_terminals:
+                return ("T", r.randrange(self.n_terminals))
+            return self.leaf()
+        return self.combine(lambda: self.some(k, depth - 1))
+
+    def text(self, t, gbnf):
+        kind = t[0]
+        if kind == "lit":
+            return json.dumps(t[1], ensure_ascii=False)
+        if kind == "icase":
+            return '"' + t[1] + '"i' if not gbnf else "(" + " ".join(f"[{c.lower()}{c.upper()}]" for c in t[1]) + ")"
+        if kind == "range":
+            return f"[{t[1]}-{t[2]}]" if gbnf else f'"{t[1]}".."{t[2]}"'
+        if kind == "class":
+            return f"[{t[1]}]{t[2]}" if gbnf else f"/[{t[1]}]{t[2]}/"
+        if kind == "R":
+            return ("root" if t[1] == 0 else f"r{t[1]}") if gbnf else ("start" if t[1] == 0 else f"r{t[1]}")
+        if kind == "T":
+            return f"t-{t[1]}" if gbnf else f"T{t[1]}"
+        if kind == "seq":
+            return " ".join(self.text(x, gbnf) for x in t[1])
+        if kind == "alt":
+            return "(" + " | ".join(self.text(x, gbnf) for x in t[1]) + ")"
+        _, x, low, high = t
+        inner = "(" + self.text(x, gbnf) + ")"
+        if (low, high) == (0, 1) and not gbnf and len(inner) % 2:
+            return "[" + inner[1:-1] + "]"
+        if high is None or (low, high) == (0, 1):
+            return inner + {(0, 1): "?", (0, None): "*", (1, None): "+"}[low, high]
+        if gbnf:
+            return inner + ("{%d}" % low if low == high else "{%d,%d}" % (low, high))
+        return inner + (f" ~ {low}" if low == high else f" ~ {low}..{high}")
+
+    def lark(self):
+        lines = [f"{'start' if k == 0 else 'r%d' % k}: {self.text(t, False)}" for k, t in enumerate(self.rules)]
+        lines += [f"T{k}: {self.text(t, False)}" for k, t in enumerate(self.terminals)]
+        return "\n".join(lines + (['%ignore " "'] if self.ignores else [])) + "\n"
+
+    def gbnf(self):
+        lines = [f"{'root' if k == 0 else 'r%d' % k} ::= {self.text(t, True)}" for k, t in enumerate(self.rules)]
+        return "\n".join(lines + [f"t-{k} ::= {self.text(t, True)}" for k, t in enumerate(self.terminals)]) + "\n"
+
+    def say(self, t, depth=12):
+        r, kind = self.r, t[0]
+        if depth < 0:
+            return ""
+        if kind in ("lit", "icase"):
+            return t[1] if kind == "lit" or r.random() < 0.5 else t[1].swapcase()
+        if kind == "range":
+            return r.choice(t[1] + t[2])
+        if kind == "class":
+            return "".join(r.choice({"ab": "ab", "a-c": "abc", "1-3": "123", "^ab 1-3": "cé-", "c1": "c1"}[t[1]]) for _ in range(r.randint(1, 2) if t[2] else 1))
+        if kind in ("R", "T"):
+            return self.say((self.rules if kind == "R" else self.terminals)[t[1]], depth - 1)
+        if kind == "alt":
+            return self.say(r.choice(t[1]), depth - 1)
+        parts = t[1] if kind == "seq" else [t[1]] * r.randint(t[2], t[3] if t[3] is not None else t[2] + 2)
+        between = " " * r.choice([0, 0, 1, 2]) if self.ignores and r.random() < 0.5 else ""
+        return between.join(self.say(x, depth - 1) for x in parts)
+
+
+def parses(oracle, text):
+    """None: that would take the judge too long, for it looks for every way to read an ambiguous text."""
+    import lark
+
+    def too_long(*_):
+        raise TimeoutError
+
+    signal.signal(signal.SIGVTALRM, too_long)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0.2)
+    try:
+        oracle.parse(text)
+        return True
+    except lark.exceptions.LarkError:
+        return False
+    except TimeoutError:
+        return None
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+
+
+def some_grammars(n):
+    import lark
+    for i in range(n):
+        r = random.Random(SEED * 3000017 + i)
+        m = Grammars(r)
+        source = m.lark()
+        try:
+            oracle = lark.Lark(source, parser="earley", lexer="dynamic_complete", ambiguity="forest")
+        except lark.exceptions.LarkError:  # a terminal that may be empty, an unused one
+            continue
+        texts = {m.say(m.rules[0])[:14] for _ in range(6)}
+        texts |= {t[:-1] for t in list(texts)[:3]} | {t + r.choice("abc 1") for t in list(texts)[:3]} | {"", "".join(r.choice("abc1 -") for _ in range(r.randint(1, 6)))}
+        texts = sorted(texts)
+        verdicts = [parses(oracle, t) for t in texts]
+        if None in verdicts:
+            continue
+        yield {"lark": source, "texts": texts, "n": i}, verdicts, oracle
+        if not m.ignores:
+            yield {"gbnf": m.gbnf(), "texts": texts, "n": i}, verdicts, oracle
+
+
+@test
+def random_grammars_against_lark():
+    try:
+        import lark  # noqa: F401
+    except ImportError:
+        raise Skip("python3-lark is not installed")
+    cases = list(some_grammars(N // 8 if not SANITIZED else 20))
+    bad, why, n_texts, n_valid, n_made = [], {}, 0, 0, 0
+    for (case, verdicts, oracle), said in zip(cases, judge([c for c, _, _ in cases])):
+        source = case.get("lark") or case["gbnf"]
+        if "error" in said:
+            why[said["error"]] = why.get(said["error"], 0) + 1
+            if len(why) < 4 and why[said["error"]] == 1:
+                print("# " + repr(source))
+            continue
+        for text, want, got in zip(case["texts"], verdicts, said["verdicts"]):
+            n_texts += 1
+            n_valid += want
+            if want != got:
+                bad.append(f"{case['n']}: {source!r}\n#   {text!r} is {'' if want else 'not '}of it")
+        for text in said["made"][:2]:
+            if isinstance(text, dict):
+                bad.append(f"{case['n']}: {source!r}\n#   a dead end behind {text['dead_end']!r}")
+                continue
+            if len(text) > 20:
+                continue
+            n_made += 1
+            if parses(oracle, text) is False:
+                bad.append(f"{case['n']}: {source!r}\n#   wrote {text!r}")
+    print(f"# {len(cases)} grammars, {sum(why.values())} refused, {n_texts} texts ({n_valid} of it), {n_made} written, {len(bad)} misjudged")
+    for reason, k in sorted(why.items(), key=lambda x: -x[1])[:8]:
+        print(f"#   {k} × {reason}")
+    assert not bad, "\n".join("# " + b for b in bad[:15])
+    assert sum(why.values()) < len(cases) / 10 and n_valid > n_texts / 8
 
 
 run_all()

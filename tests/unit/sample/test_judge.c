@@ -58,11 +58,14 @@ static void walk(const grammar *g, tok *t, const grammar_vocab *v, uint64_t seed
                 made, json_pack("{s:s%}", "dead_end", text.ptr ? text.ptr : "", text.len));
             break;
         }
-        if (!matcher_accept(m, id)) fail_msg("%d was allowed", id);
+        if (!matcher_accept(m, id)) {
+            if (!matcher_failed(m)) fail_msg("%d was allowed", id);
+            break; /* more readings than are followed */
+        }
         if (tok_is_end(t, id)) break;
         buf_append_str(&text, tok_piece(t, id));
     }
-    if (matcher_can_end(m) || matcher_is_done(m)) {
+    if (!matcher_failed(m) && (matcher_can_end(m) || matcher_is_done(m))) {
         if (!grammar_accepts(g, buf_str(&text))) fail_msg("not its own: %s", text.ptr);
         json_array_append_new(made, json_stringn(text.ptr ? text.ptr : "", text.len));
     }

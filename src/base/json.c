@@ -145,7 +145,7 @@ void json_escape(buf *b, str s) {
         }
         plain = ++i;
     }
-    buf_append(b, s.ptr + plain, i - plain);
+    if (plain < s.len) buf_append(b, s.ptr + plain, i - plain);
 }
 
 static void append_quoted(buf *b, str s) {

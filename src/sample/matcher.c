@@ -123,7 +123,7 @@ bool matcher_start(matcher *m, const grammar *g, const grammar_vocab *v, matcher
     m->s = (stepper){.g = g, .exact = o.exact};
     size_t words = v ? grammar_vocab_words(v) : 0;
     for (int i = 0; i < N_CACHED; i++)
-        m->cache[i] = (cached_mask){.mask = m->masks + (size_t)i * words};
+        m->cache[i] = (cached_mask){.mask = m->masks ? m->masks + (size_t)i * words : NULL};
     matcher_reset(m);
     if (words > m->n_words) m->failed = true;
     if (!m->failed) return true;

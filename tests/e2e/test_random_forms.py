@@ -5,7 +5,13 @@ python3-lark, and Python's re. Grammars are written in both notations.
 Whatever the compiler takes has to accept exactly what the judge accepts, and whatever a random walk through
 the masks writes has to be valid. ORIEL_FORMS says how many (schemas, patterns) there are, ORIEL_FORMS_SEED
 where they begin."""
-import json, os, random, re, signal, subprocess, tempfile
+import json, os, random, re, signal, subprocess, sys, tempfile
+
+try:
+    import jsonschema, lark  # noqa: F401
+except ImportError:  # Debian's own Python has Debian's modules
+    if os.path.realpath(sys.executable) != os.path.realpath("/usr/bin/python3") and os.path.exists("/usr/bin/python3"):
+        os.execv("/usr/bin/python3", ["/usr/bin/python3"] + sys.argv)
 
 from oriel import BUILD, SANITIZED, Skip, run_all, test
 

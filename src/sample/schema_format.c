@@ -27,7 +27,9 @@
     ":){0,5}" H16 ")?::" H16 "|((" H16 ":){0,6}" H16 ")?::)"
 #define ATOM(more)  "[A-Za-z0-9!#$%&'*+/=?^_`{|}~" more "-]+"
 #define LOCAL(more) "(" ATOM(more) "(\\." ATOM(more) ")*|\"([ !#-\\[\\]-~" more "]|\\\\[ -~])*\")"
-#define MAIL_HOST   "(" HOST "|\\[" IPV4 "\\]|\\[IPv6:" IPV6 "\\])"
+/* A host without a dot and an URI of a scheme alone are right by the RFCs and refused by many a validator:
+ * an answer has neither. */
+#define MAIL_HOST   "(" LABEL "(\\." LABEL ")+|\\[" IPV4 "\\]|\\[IPv6:" IPV6 "\\])"
 #define PCT         "%[0-9A-Fa-f]{2}"
 #define UCS         "\\u00A0-\\uD7FF\\uF900-\\uFDCF\\uFDF0-\\uFFEF\\u{10000}-\\u{EFFFD}"
 #define PCHAR(more) "([A-Za-z0-9._~!$&'()*+,;=:@" more "-]|" PCT ")"
@@ -39,7 +41,7 @@
 #define TAIL(more, query) "(\\?(" PCHAR(query) "|[/?])*)?(#(" PCHAR(more) "|[/?])*)?"
 #define URI(more, query)                                                           \
     "[A-Za-z][A-Za-z0-9+.-]*:(//" AUTHORITY(more) "(/" PCHAR(more) "*)*|/(" PCHAR( \
-        more) "+(/" PCHAR(more) "*)*)?|" PCHAR(more) "+(/" PCHAR(more) "*)*|)" TAIL(more, query)
+        more) "+(/" PCHAR(more) "*)*)?|" PCHAR(more) "+(/" PCHAR(more) "*)*)" TAIL(more, query)
 #define RELATIVE(more, query)                                                \
     "(//" AUTHORITY(more) "(/" PCHAR(more) "*)*|/(" PCHAR(more) "+(/" PCHAR( \
         more) "*)*)?|"                                                       \

@@ -185,24 +185,26 @@ static void wrap_line(rt *r, grow *g, value line, int64_t width, bool break_long
         at = end;
         if (!n_word) break;                                /* space at the end goes */
         if (column == 0 && any) n_space = 0, space = word; /* and at a line's beginning */
-        if (column + (int64_t)(n_space + n_word) > width && column > 0) {
-            jinja_put_str(r, g, newline);
+        bool cuts = break_long && (int64_t)n_word > width; /* such a word fills the line first */
+        if (column + (int64_t)(n_space + (cuts ? 0 : n_word)) > width) {
+            if (column > 0) jinja_put_str(r, g, newline);
             column = 0;
             n_space = 0;
             space = word;
         }
-        while (break_long && column + (int64_t)(n_space + n_word) > width && width > 0 && tick(r)) {
-            size_t cut = space;
+        jinja_put_sub(r, g, line, space, word);
+        column += (int64_t)n_space;
+        while (cuts && column + (int64_t)n_word > width && tick(r)) {
+            size_t cut = word;
             for (int64_t i = column; i < width; i++) jinja_char(t, cut, &cut);
-            jinja_put_sub(r, g, line, space, cut);
+            jinja_put_sub(r, g, line, word, cut);
             jinja_put_str(r, g, newline);
-            n_word = n_space + n_word - (size_t)(width - column);
-            n_space = 0;
+            n_word -= (size_t)(width - column);
             column = 0;
-            space = cut;
+            word = cut;
         }
-        jinja_put_sub(r, g, line, space, end);
-        column += (int64_t)(n_space + n_word);
+        jinja_put_sub(r, g, line, word, end);
+        column += (int64_t)n_word;
         any = true;
     }
 }
@@ -894,7 +896,8 @@ static bool same(value x, value y) {
 }
 
 TEST(t_boolean, self.kind == V_BOOL)
-TEST(t_callable, is_callable(self))
+TEST(t_callable,
+     is_callable(self) || self.kind == V_UNDEF) /* undefined has a call: one that fails */
 TEST(t_defined, self.kind != V_UNDEF)
 TEST(t_undefined, self.kind == V_UNDEF)
 TEST(t_divisibleby, zero(r, remainder_of(r, self, a[0])))

@@ -392,6 +392,51 @@ def anything(rng, held):
 
 SKILLS = [(greet, 0.15), (capital, 0.24), (fact, 0.15), (arithmetic, 0.14), (count, 0.03), (echo, 0.06), (tale, 0.05), (as_json, 0.03), (anything, 0.15)]
 HARDER = [(greet, 0.13), (capital, 0.16), (fact, 0.17), (small_sum, 0.20), (count, 0.04), (echo, 0.05), (tale, 0.05), (as_json, 0.03), (anything, 0.17)]
+
+
+# More ways to ask for what an answer says: the answer's form and the questions it may follow.
+OTHER_QUESTIONS = [(re.compile(form), ways.split("|")) for form, ways in [
+    (r"The opposite of (.+) is .+\.", "{0} and its opposite?|Opposite: {0}|Which word means the contrary of {0}?|{0}: what is the contrary?|{0}: what would be the contrary?|{0}: which word is the opposite?|{0}: name the opposite.|What word is opposite to {0}?|"
+     "The word {0} has which opposite?|Please name the opposite of {0}.|Find the opposite of {0}.|{0}, and the other way round?|What do I call the opposite of {0}?|{0}: the opposite, please."),
+    (r"There are \d+ (.+) in (.+)\.", "How many {0} fit into {1}?|How many {0} does it take for {1}?|{1} has how many {0}?|{1}: how many {0}?|In {1} there are how many {0}?|Count the {0} in {1}.|"
+     "Number of {0} in {1}?|How many {0} do you find in {1}?|How many {0} belong to {1}?|How many {0} does {1} contain?|How many {0} does {1} hold?|Of how many {0} is {1} made?|How many {0} go into {1}?|Say how many {0} {1} has."),
+    (r"(.+) is (?:%s)\." % "|".join(sorted(set(COLOURS.values()))), "What colour has {0}?|Of what colour is {0}?|{0}: name the colour.|{0} has what colour?|Colour of {0}?|Say the colour of {0}.|"
+     "Which colour is right for {0}?|{0}, which colour is that?|I want to paint {0}: which colour?|What is {0}'s colour?|{0}: what colour?|In which colour do I paint {0}?"),
+    (r"A (.+) says .+\.", "The sound of a {0}?|What noise does a {0} make?|A {0} makes which noise?|{0}: what does it say?|Which noise comes from a {0}?|What do you hear from a {0}?|Say the sound of a {0}.|A {0} says what?"),
+    (r".+ comes (after|before) (.+)\.", "{0} {1} comes what?|What comes {0} {1}?|Name what comes {0} {1}.|What is it {0} {1}?|{1}: what comes {0}?|Say what is {0} {1}."),
+    (r"(\d+ [-+*] \d+) = \d+\.", "What do I get for {0}?|How many are {0}?|Please tell me {0}.|Please solve {0}.|Please calculate {0}.|Could you work out {0}?|{0} makes what?|{0} is how much?|{0}, please.|"
+     "The result of {0}?|Do the sum {0}.|How many do you have after {0}?|Find out {0}.|A sum for you: {0}|Do you know {0}?|Can you tell me how much {0} makes?")]]
+
+
+def reworded(rng, held, skill):
+    """A skill's answer, often after one of the other questions."""
+    q, thoughts, a = skill(rng, held)
+    if held or chance(rng, 0.4):
+        return q, thoughts, a
+    for form, ways in OTHER_QUESTIONS:
+        m = form.fullmatch(a)
+        if m:
+            x, *more = m.groups()
+            if skill is small_sum:
+                first, op, last = x.split()
+                op = pick(rng, {"+": ["+", "plus"], "-": ["-", "minus"], "*": ["*", "x", "times"]}[op])
+                x = first + op + last if len(op) == 1 and chance(rng, 0.3) else NUMBERS[int(first)] + " " + op + " " + NUMBERS[int(last)] if len(op) > 1 and chance(rng, 0.3) else " ".join([first, op, last])
+            x = x[0].lower() + x[1:] if form.pattern.startswith("(.+) is") else x
+            q = pick(rng, ways).format(x, *more)
+            return cap(q) if chance(rng, 0.8) else q, thoughts, a
+    return q, thoughts, a
+
+
+def other_fact(rng, held):
+    return reworded(rng, held, fact)
+
+
+def other_sum(rng, held):
+    return reworded(rng, held, small_sum)
+
+
+REWORDED = [(greet, 0.15), (capital, 0.14), (other_fact, 0.21), (other_sum, 0.18), (count, 0.03), (echo, 0.06), (tale, 0.04), (as_json, 0.05), (anything, 0.14)]
+ALL_AGAIN = [(greet, 0.18), (capital, 0.13), (other_fact, 0.15), (other_sum, 0.12), (count, 0.04), (echo, 0.08), (tale, 0.12), (as_json, 0.07), (anything, 0.11)]
 STORY_WEIGHT = 0.3  # most of a story is chance
 
 
@@ -514,6 +559,17 @@ def value_for(rng, arg, held):
     return thing(rng, held), {"type": "string"}
 
 
+def any_value(rng, held):
+    """A value of any type, whatever the argument is called."""
+    r = rng.random()
+    if r < 0.2:
+        return between(rng, 1, 99), {"type": pick(rng, ["integer", "number"])}
+    if r < 0.4:
+        options = pick(rng, ENUMS[pick(rng, sorted(ENUMS))]) if chance(rng, 0.4) else [made_up(rng, held) for _ in range(between(rng, 2, 3))]
+        return pick(rng, options), {"type": "string", "enum": options}
+    return thing(rng, held), {"type": "string"}
+
+
 def styled(rng, verb, noun):
     r = rng.random()
     if r < 0.72:
@@ -555,16 +611,17 @@ NATURAL = [
 class Tool:
     """A declared function, and one way of asking for it."""
 
-    def __init__(self, rng, held, n_args=None, natural=False):
-        if natural or n_args is None and not held and chance(rng, 0.35):
+    def __init__(self, rng, held, n_args=None, natural=False, strange=False):
+        if natural or n_args is None and not held and not strange and chance(rng, 0.35):
             self.natural(rng, held)
         else:
-            self.generated(rng, held, n_args)
+            self.generated(rng, held, n_args, strange)
         self.arguments = json.dumps(self.args, separators=(",", ":"), ensure_ascii=False)
 
     def natural(self, rng, held):
         names, description, args, questions = pick(rng, NATURAL)
         self.name = pick(rng, names.split("|"))
+        self.words = None  # its questions are written out
         self.noun = re.split(r"[_-]", self.name)[-1]
         self.args, props, required = {}, {}, []
         for i, a in enumerate(args):
@@ -614,10 +671,11 @@ class Tool:
         if not props and chance(rng, 0.5):
             del self.spec["parameters"]
 
-    def generated(self, rng, held, n_args):
-        invented = chance(rng, 0.45)
+    def generated(self, rng, held, n_args, strange):
+        """A strange one has mostly made-up words, and types that no name gives away: nothing but its declaration tells how to call it."""
+        invented = chance(rng, 0.85 if strange else 0.45)
         noun = made_up(rng, held) if invented else pick(rng, HELD_TOOL_NOUNS if held else TOOL_NOUNS)
-        verb = made_up(rng, held, 1, 2) if chance(rng, 0.2) else pick(rng, HELD_TOOL_VERBS if held else TOOL_VERBS)
+        verb = made_up(rng, held, 1, 2) if chance(rng, 0.5 if strange else 0.2) else pick(rng, HELD_TOOL_VERBS if held else TOOL_VERBS)
         if chance(rng, 0.1):
             noun += "_" + (made_up(rng, held) if chance(rng, 0.5) else pick(rng, HELD_TOOL_NOUNS if held else TOOL_NOUNS))
         self.noun, self.words = noun.replace("_", " "), verb.replace("_", " ")
@@ -629,14 +687,14 @@ class Tool:
         elif chance(rng, 0.12):
             described = False
         if n_args is None:
-            n_args = pick(rng, [0, 1, 1, 1, 1, 1, 1, 2, 2, 2])
+            n_args = pick(rng, [0, 1, 1, 1, 2, 2, 2, 2] if strange else [0, 1, 1, 1, 1, 1, 1, 2, 2, 2])
         self.args, props = {}, {}
-        first = made_up(rng, held) if chance(rng, 0.2) else pick(rng, HELD_TOOL_ARGS if held else TOOL_ARGS)
-        second = made_up(rng, held) if chance(rng, 0.2) else pick(rng, HELD_TOOL_ARGS_2 if held else TOOL_ARGS_2)
+        first = made_up(rng, held) if chance(rng, 0.6 if strange else 0.2) else pick(rng, HELD_TOOL_ARGS if held else TOOL_ARGS)
+        second = made_up(rng, held) if chance(rng, 0.6 if strange else 0.2) else pick(rng, HELD_TOOL_ARGS_2 if held else TOOL_ARGS_2)
         for arg in [first, second][:n_args]:
             if arg in props:
                 continue
-            v, spec = value_for(rng, arg, held)
+            v, spec = any_value(rng, held) if strange else value_for(rng, arg, held)
             if chance(rng, 0.3):
                 spec["description"] = pick(rng, ["The {}", "Name of the {}", "The {} to use", "{}", "A {}"]).format(arg)
             self.args[arg], props[arg] = v, spec
@@ -647,6 +705,18 @@ class Tool:
                                                       self.words + " the current " + self.noun, "tool for the " + self.noun, self.words + " a " + self.noun])) + pick(rng, [".", ""])
         if not props and chance(rng, 0.5):
             del self.spec["parameters"]
+        self.ask(rng)
+
+    def again(self, rng, held=False):
+        """Another question for the same function; what is declared stays."""
+        if self.words is None:
+            return
+        for arg, spec in self.spec.get("parameters", {"properties": {}})["properties"].items():
+            self.args[arg] = pick(rng, spec["enum"]) if "enum" in spec else thing(rng, held) if spec["type"] == "string" else between(rng, 1, 99)
+        self.ask(rng)
+        self.arguments = json.dumps(self.args, separators=(",", ":"), ensure_ascii=False)
+
+    def ask(self, rng):
         vals = list(self.args.items())
         if not vals:
             q = pick(rng, ["{w} the {n}.", "What is the {n}?", "Please {w} the {n}.", "Can you {w} the {n}?", "I need the {n}.", "Use {name}.", "Call {name}.", "{n}?"])
@@ -691,26 +761,54 @@ def say_arguments(tool):
 
 
 def think_call(rng, tool, noun_first=True):
-    """To say what is wanted before the name makes the choice among several functions easier."""
-    if noun_first and tool.noun != tool.name:
-        return think(rng, "[The {o}: {n}.|{o}: call {n}.|For the {o} {n}.|{o}: I use {n}.]", WHO + " [wants|asks for|needs|asks about] the {o}. [I call {n}.|I use {n}.|I should call {n}.|The tool is {n}.]",
-                     say_arguments(tool), o=tool.noun, n=tool.name)
+    """To say what is wanted before the name makes the choice among several functions easier, most of all where the name follows at
+    the distance at which it follows in a declaration ("the ferry.\\ntype get_ferry", "the ferry: call get_ferry")."""
+    if noun_first:
+        return think(rng, "[The {o}: call {n}.|{o}: call {n}.|{o}: use {n}.]", WHO + " [wants|asks for|needs|asks about] the {o}: [call|use] {n}.",
+                     "[The question says all that it needs.|All that it needs is there.|I pass what was said.|I take the values from the question.]" if tool.args else "[It needs nothing.|No arguments.]",
+                     o=tool.noun, n=tool.name)
     return think(rng, "[{n}.|Call {n}.|I call {n}.|Use {n}.]", "[I call {n}.|I use {n}.|I should call {n}.|The tool {n} fits.|This needs {n}.|Let me call {n}.]",
                  say_arguments(tool), n=tool.name)
+
+
+STRANGE = 0.6
+NOUN_WEIGHT, NAME_WEIGHT, ARGUMENTS_WEIGHT = 1.5, 3, 2  # a call is decided where its noun, its name and its arguments are said first
+
+
+def call_of(thoughts, tool):
+    """The call of a tool, with weight on what decides it."""
+    start, head, _, tail = H.call(thoughts, tool.name, tool.arguments)
+    said = re.split(" ?(?<![A-Za-z])(?:%s)(?![A-Za-z])" % "|".join(map(re.escape, [tool.name, tool.noun])), thoughts)
+    out, at = [start, head], 0
+    for text in said:
+        out.append((text, H.THOUGHT))
+        at += len(text)
+        rest = thoughts[at:]
+        word = next((w for w in (" " + tool.name, tool.name, " " + tool.noun, tool.noun) if rest.startswith(w)), "")
+        out.append((word, NAME_WEIGHT if word.strip() == tool.name else NOUN_WEIGHT))
+        at += len(word)
+    opening, arguments = tail[0][:-len(tool.arguments + "<|call|>")], tool.arguments
+    return [p for p in out if p[0]] + [(opening, 1), (arguments, ARGUMENTS_WEIGHT), ("<|call|>", 1)]
 
 
 def think_done(rng):
     return think(rng, "[Result.|The result.|An answer.]", "[The tool has answered.|The tool answered.|I have the result.|Here is the result.|The result is there.]", "[I tell the user.|I pass it on.|I say it in a sentence.]")
 
 
-def tools(rng, held=False, n_functions=None, n_args=None, effort=None, round_trip=None, counts=(1, 1, 1, 2, 2, 3, 4), noun_first=True):
-    effort = effort or effort_of(rng)
-    n = n_functions or pick(rng, counts)
+def declare(rng, held, n, n_args, strange=0):
+    """Functions whose nouns and names differ; some of them may be strange."""
     declared = []
     while len(declared) < n:
-        t = Tool(rng, held, n_args)
+        t = Tool(rng, held, n_args, strange=strange > 0 and chance(rng, strange))
         if all(t.noun != d.noun and t.name != d.name for d in declared):
             declared.append(t)
+    return declared
+
+
+def tools(rng, held=False, n_functions=None, n_args=None, effort=None, round_trip=None, counts=(1, 1, 1, 2, 2, 3, 4), noun_first=True, strange=0):
+    effort = effort or effort_of(rng)
+    n = n_functions or pick(rng, counts)
+    declared = declare(rng, held, n, n_args, strange)
     t = pick(rng, declared)
     out = preamble(rng, effort, [d.spec for d in declared])
     if n_functions is None and chance(rng, 0.13):
@@ -725,10 +823,10 @@ def tools(rng, held=False, n_functions=None, n_args=None, effort=None, round_tri
     if round_trip is None:
         round_trip = chance(rng, 0.4)
     if not round_trip:
-        return out + H.call(thoughts, t.name, t.arguments)
+        return out + call_of(thoughts, t)
     style = pick(rng, [0, 1, 1, 1, 2])
     if style == 0:
-        out += H.call(thoughts, t.name, t.arguments)
+        out += call_of(thoughts, t)
     else:
         spaced = json.dumps(t.args, ensure_ascii=False)
         out += H.past_call(thoughts if chance(rng, 0.5) else "", t.name, spaced if chance(rng, 0.3) else t.arguments, style)
@@ -739,7 +837,34 @@ def tools(rng, held=False, n_functions=None, n_args=None, effort=None, round_tri
     if n_functions is None and len(declared) > 1 and chance(rng, 0.25):  # and another question
         out[-1] = ("<|end|>", 0)
         t = pick(rng, declared)
-        out += H.user(t.question) + H.call(think_call(rng, t, noun_first)[effort], t.name, t.arguments)
+        out += H.user(t.question) + call_of(think_call(rng, t, noun_first)[effort], t)
+    return out
+
+
+def errands(rng, held=False, n=None, n_args=None, effort=None):
+    """Functions and one question after the other, each answered by a call: many decisions for few words. Each of several functions
+    is asked for once, so that no earlier call gives the name away; a single one more often, with new values."""
+    effort = effort or effort_of(rng)
+    declared = declare(rng, held, n or pick(rng, [1, 1, 2, 2, 3, 3, 4, 4, 4]), n_args, STRANGE)
+    out = preamble(rng, effort, [d.spec for d in declared])
+    if len(declared) == 1:
+        declared *= between(rng, 2, 4)
+    asked = sorted(declared, key=lambda _: rng.random())
+    for i, t in enumerate(asked):
+        if chance(rng, 0.2):  # and one that needs no function, sometimes the last
+            q, thoughts, a = pick(rng, [greet, greet, capital, capital, fact])(rng, held)
+            out += H.user(q) + H.answer(thoughts[effort], a)
+            if chance(rng, 0.35):
+                break
+            out[-1] = ("<|end|>", 0)  # as history shows it: an answer that is sampled ends with <|return|>
+        if i:
+            t.again(rng, held)
+        out += H.user(t.question) + call_of(think_call(rng, t)[effort], t)
+        if chance(rng, 0.3):
+            text, final = result_of(rng, t, held)
+            out += H.tool_result(t.name, text) + H.answer(think_done(rng)["low"], final)
+            if i + 1 < len(asked):
+                out[-1] = ("<|end|>", 0)
     return out
 
 
@@ -787,26 +912,55 @@ def drill(rng, held=False):
     return [(H.namespace([t.spec]) + "\n" + t.question + "\n", 0), (line, 1)]
 
 
+def lookups(rng, held=False):
+    """Functions, then what is wanted and which of them it is, line by line: the choice among functions and nothing else."""
+    declared = declare(rng, held, between(rng, 2, 6), pick(rng, [0, 0, 0, 1]), STRANGE)
+    r = rng.random()
+    if r < 0.25:
+        out = [(pick(rng, [", ", "\n", " "]).join(d.name for d in declared) + "\n\n", 0)]
+    else:
+        out = [(H.namespace([d.spec for d in declared]) + "\n", 0)]
+    word = pick(rng, [": call ", ": use "])
+    for _ in range(1 if len(declared) > 3 else 2):
+        for t in sorted(declared, key=lambda _: rng.random()):
+            if r > 0.5:
+                t.again(rng, held)
+                out += [(t.question + "\n", 0)]
+            out += [(t.noun, NOUN_WEIGHT if r > 0.5 else 0), (word.rstrip(), 0), (" " + t.name, NAME_WEIGHT), (".\n", 0)]
+    return out
+
+
+def lines(rng, held=False):
+    """Facts by the line, or small sums. Of an equation only the result is learned, of a question the whole answer."""
+    if chance(rng, 0.6):
+        facts = [reworded(rng, held, fact) for _ in range(between(rng, 4, 14))]
+        return [piece for q, _, a in facts for piece in ((q + "\n", 0), (a, NOUN_WEIGHT), ("\n", 0))]
+    asked, out = chance(rng, 0.4), []
+    for _ in range(between(rng, 8, 24)):
+        q, _, a = reworded(rng, held, small_sum) if asked else small_sum(rng, held)
+        left, right = a.rstrip(".").split(" = ")
+        out += [(q + "\n", 0), (left + " =", 1)] if asked else [(left + " =", 0)]
+        out += [(" " + right, NAME_WEIGHT), ("\n", 0)]
+    return out
+
+
 # What the documents are made of: those the tokenizer learns from, the training's beginning and the rest. What is left is conversation.
 STAGES = {"tokenizer": dict(repeat=0.01, drill=0.05, raw=0.05, tools=0.42, skills=SKILLS, counts=(1, 1, 1, 2, 2, 3, 4), noun_first=False),
           "early": dict(repeat=0.08, drill=0.16, raw=0.05, tools=0.31, skills=SKILLS, counts=(1, 1, 1, 2, 2, 3, 4), noun_first=False),
-          "late": dict(repeat=0.01, drill=0.04, raw=0.05, tools=0.42, skills=HARDER, counts=(1, 1, 2, 2, 3, 4), noun_first=True)}
+          "late": dict(repeat=0.01, drill=0.04, raw=0.05, tools=0.42, skills=HARDER, counts=(1, 1, 2, 2, 3, 4), noun_first=True),
+          "calls": dict(repeat=0.03, drill=0.03, raw=0.03, lookups=0.04, lines=0.09, errands=0.25, tools=0.10, strange=0.4, skills=REWORDED, counts=(1, 1, 2, 3, 4, 4), noun_first=True),
+          "again": dict(repeat=0.01, drill=0.03, raw=0.04, lookups=0.03, lines=0.05, errands=0.17, tools=0.14, strange=0.4, skills=ALL_AGAIN, counts=(1, 1, 2, 3, 4, 4), noun_first=True)}
 
 
 def document(rng, held=False, stage="late"):
     """A document, or None where the training puts one of random tokens that repeat."""
     r, shares = rng.random(), STAGES[stage]
-    if r < shares["repeat"]:
-        return None
-    r -= shares["repeat"]
-    if r < shares["drill"]:
-        return drill(rng, held)
-    r -= shares["drill"]
-    if r < shares["raw"]:
-        return raw(rng, held)
-    r -= shares["raw"]
-    if r < shares["tools"]:
-        return tools(rng, held, counts=shares["counts"], noun_first=shares["noun_first"])
+    makers = {"repeat": lambda: None, "drill": lambda: drill(rng, held), "raw": lambda: raw(rng, held), "lookups": lambda: lookups(rng, held), "lines": lambda: lines(rng, held),
+              "errands": lambda: errands(rng, held), "tools": lambda: tools(rng, held, counts=shares["counts"], noun_first=shares["noun_first"], strange=shares.get("strange", 0))}
+    for name, make in makers.items():
+        if r < shares.get(name, 0):
+            return make()
+        r -= shares.get(name, 0)
     return conversation(rng, held, skills=shares["skills"])
 
 

@@ -186,7 +186,7 @@ class House(nn.Module):
         a, b = x.chunk(2, -1)
         return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
 
-    def attention(self, b, x, cos, sin, mask):
+    def attention(self, b, x, cos, sin, mask, aim=None):
         s = self.shape
         B, T, d = x.shape
         H, K, hd = s["heads"], s["kv_heads"], s["head_dim"]
@@ -202,6 +202,9 @@ class House(nn.Module):
         a = torch.bmm(q, k.transpose(1, 2)).view(B, H, T, T + 1)
         a = a + mask
         a[..., -1] += self.cast(b.sinks).view(1, H, 1)
+        if aim is not None and len(aim):  # how surely it looks where it should
+            n, row, key, head = aim.unbind(1)
+            self.missed = F.cross_entropy(a[n, head, row].float(), key)
         a = torch.softmax(a, -1).view(B * K, H // K * T, T + 1)
         y = torch.bmm(a, v).view(B, H, T, hd).transpose(1, 2).reshape(B, T, H * hd)
         return F.linear(y, self.weight(b.o, "Q8_0")).float() + b.ob
@@ -232,8 +235,10 @@ class House(nn.Module):
         balance = E * (counts.float() / flat.numel() * torch.softmax(logits, -1).mean(0)).sum()
         return y, balance
 
-    def forward(self, ids, pos, want=None):
-        """ids, pos [B,T]; want: indices into the flattened [B*T] rows whose logits are needed."""
+    def forward(self, ids, pos, want=None, aim=None):
+        """ids, pos [B,T]; want: indices into the flattened [B*T] rows whose logits are needed; aim [N,4]: document, row, key and head of
+        the last layer: where it should look, for the loss `missed`."""
+        self.missed = None
         s = self.shape
         B, T = ids.shape
         x = F.embedding(ids, Through.apply(self.embed, round_q8_0(self.embed)) if self.rounding else self.embed)
@@ -248,7 +253,7 @@ class House(nn.Module):
             masks.append(m)
         balance = 0.0
         for i, b in enumerate(self.blocks):
-            x = x + self.attention(b, x, cos, sin, masks[i % 2])
+            x = x + (self.attention(b, x, cos, sin, masks[i % 2], aim) if aim is not None and i + 1 == s["layers"] else self.attention(b, x, cos, sin, masks[i % 2]))
             y, load = self.mlp(b, x.view(-1, s["d"]))
             x = x + y.view(B, T, -1)
             balance = balance + load

@@ -29,16 +29,21 @@ import torch.nn.functional as F
 import bpe
 import data
 import harmony as H
+import heads
 import model as M
 
 SEED = 1
-TOKENS = 21e6  # learning rate and stages follow the share of this that is done
+TOKENS = 39e6  # learning rate and stages follow the share of this that is done
 DOCS_PER_GROUP = 512
 ROOM, BATCHES = 2048, 2  # tokens of a batch, whose documents are of one length and so much alike; batches of a step
 MAX_LENGTH = 768
-EARLY = 0.3  # until here: the early mix of documents, rich in copying, and the full learning rate
+EARLY = 0.2  # until here: the early mix of documents, rich in copying, and the full learning rate
+CALLS = 0.6  # from here: many calls and choices in a row
+AGAIN = 0.93  # from here: everything again, conversation first, which many calls had pushed aside
+AIMED = 0.5  # what it counts in the loss where the last layer looks when a call is decided (heads.py)
+DECAY = 0.85  # until here half the learning rate, then down to nothing
 LOST = 0.12  # share of documents in which thoughts derail
-ROUNDING = 0.75  # from here the weights are the file's rounded ones
+ROUNDING = 0.85  # from here the weights are the file's rounded ones
 MUON_LR, ADAM_LR = 0.02, 0.003
 
 
@@ -74,23 +79,29 @@ def repeated(tok, rng):
 
 def lost(tok, document, rng):
     """Now and then a thought derails, as sampling at a high temperature makes it: what is learned is to end it and go on."""
-    ids, weight = [], []
+    ids, weight, thought = [], [], None
     for text, want in document:
         x, w = tok.encode_document([(text, want)])
-        if want == H.THOUGHT:
-            keep, junk = int(rng.random() * (len(x) + 1)), 1 + int(rng.random() ** 2 * 60)
-            x = x[:keep] + [int(rng.random() * tok.n_text) for _ in range(junk)]
-            w = w[:keep] + [0] * junk
+        if thought is not None and text.startswith("<|end|>"):
+            keep, junk = int(rng.random() * (len(ids) - thought + 1)), 1 + int(rng.random() ** 2 * 60)
+            ids[thought + keep:] = [int(rng.random() * tok.n_text) for _ in range(junk)]
+            weight[thought + keep:] = [0] * junk
+            thought = None
         ids += x
         weight += w
+        if want and text.endswith("analysis<|message|>"):
+            thought = len(ids)
     return ids, weight
 
 
 def encoded(tok, rng, stage):
     document = data.document(rng, stage=stage)
     if not document:
-        return repeated(tok, rng)
-    return lost(tok, document, rng) if rng.random() < LOST else tok.encode_document(document)
+        return *repeated(tok, rng), []
+    if rng.random() < LOST:
+        return *lost(tok, document, rng), []
+    ids, weight = tok.encode_document(document)
+    return ids, weight, heads.aims(tok, document, ids) if stage in ("calls", "again") else []
 
 
 def group(tok, seed, number, stage):
@@ -98,9 +109,9 @@ def group(tok, seed, number, stage):
     rng = random.Random("house-train-%d-%d" % (seed, number))
     docs = []
     while len(docs) < DOCS_PER_GROUP:
-        ids, weight = encoded(tok, rng, stage=stage)
+        ids, weight, aims = encoded(tok, rng, stage=stage)
         if len(ids) <= MAX_LENGTH:
-            docs.append((ids, weight, positions(ids, tok.id_of["<|start|>"], rng)))
+            docs.append((ids, weight, positions(ids, tok.id_of["<|start|>"], rng), aims))
     docs.sort(key=lambda d: len(d[0]))
     batches, some = [], []
     for d in docs:
@@ -110,7 +121,7 @@ def group(tok, seed, number, stage):
         some.append(d)
     batches.append(some)
     rng.shuffle(batches)
-    return [batch(b) for b in batches]
+    return [(*batch(b), torch.tensor([(i, *aim) for i, d in enumerate(b) for aim in d[3]], dtype=torch.long)) for b in batches]
 
 
 def batch(docs):
@@ -118,7 +129,7 @@ def batch(docs):
     T = (max(len(d[0]) for d in docs) + 15) // 16 * 16
     ids, pos = np.zeros((len(docs), T), np.int64), np.zeros((len(docs), T), np.int64)
     want, target, weights = [], [], []
-    for i, (x, weight, p) in enumerate(docs):
+    for i, (x, weight, p, *_) in enumerate(docs):
         ids[i, :len(x)] = x
         pos[i] = np.minimum(np.concatenate([p, p[-1] + 1 + np.arange(T - len(x))]), M.SHAPE["context"] - 1)
         for j in range(1, len(x)):
@@ -131,14 +142,18 @@ def batch(docs):
 
 def probes(tok):
     """Held-out documents to watch the training by: name → batch. The share of documents whose learned tokens all come first."""
-    kinds = {"drill": lambda r: data.drill(r, True), "call": lambda r: data.tools(r, True, 1, 1, "low", False), "call2": lambda r: data.tools(r, True, 1, 2, "low", False),
-             "capital": lambda r: data.conversation(r, True, data.capital, "low"), "sum": lambda r: data.conversation(r, True, data.small_sum, "low")}
+    one = (1,)  # the weights of the tokens that count here
+    kinds = {"drill": (lambda r: data.drill(r, True), one), "lookup": (lambda r: data.lookups(r, True), (data.NAME_WEIGHT,)),
+             "choice": (lambda r: data.tools(r, True, 4, None, "low", False), (data.NAME_WEIGHT,)),
+             "call": (lambda r: data.tools(r, True, 1, 1, "low", False), (data.ARGUMENTS_WEIGHT,)), "call2": (lambda r: data.tools(r, True, 1, 2, "low", False), (data.ARGUMENTS_WEIGHT,)),
+             "capital": (lambda r: data.conversation(r, True, data.capital, "low"), one), "sum": (lambda r: data.conversation(r, True, data.small_sum, "low"), one),
+             "fact": (lambda r: data.conversation(r, True, data.fact, "low"), one)}
     out = {"repeat": batch([(x, w, np.arange(len(x))) for x, w in (repeated(tok, random.Random(i)) for i in range(12))])}
-    for name, draw in kinds.items():
+    for name, (draw, counted) in kinds.items():
         docs = []
-        for i in range(20):
+        for i in range(40):
             x, w = tok.encode_document(draw(random.Random("house-probe-%s-%d" % (name, i))))
-            docs.append((x, [v if v == 1 else 0 for v in w], np.arange(len(x))))
+            docs.append((x, [1 if v in counted else 0 for v in w], np.arange(len(x))))
         out[name] = batch(docs)
     return out
 
@@ -206,8 +221,12 @@ class Optimizer:
 
 
 def schedule(done, step):
-    """Learning rate when that share of the tokens is done: a short warm-up and a plateau, then half of it down to nothing."""
-    return min(1.0, (step + 1) / 60) if done < EARLY else 0.5 * max(0.02, (1 - done) / (1 - EARLY))
+    """Learning rate when that share of the tokens is done: a short warm-up and a plateau, then half of it, then down to nothing."""
+    return min(1.0, (step + 1) / 60) if done < EARLY else 0.5 * min(1.0, max(0.01, (1 - done) / (1 - DECAY)))
+
+
+def stage_of(done):
+    return "early" if done < EARLY else "late" if done < CALLS else "calls" if done < AGAIN else "again"
 
 
 def main():
@@ -223,40 +242,46 @@ def main():
     tok = tokenizer(args.work, args.seed)
     net = M.House(M.SHAPE, args.seed)
     opt = Optimizer(net)
-    number, tokens, seconds = 0, 0, 0.0
+    number, tokens, seconds, aside = 0, 0, 0.0, False
     path = os.path.join(args.work, "checkpoint.pt")
     if os.path.exists(path):
         saved = torch.load(path)
         net.load_state_dict(saved["net"])
         opt.load(saved["opt"])
         number, tokens, seconds = saved["group"], saved["tokens"], saved["seconds"]
+        aside = saved.get("aside", False)
         print("going on after group %d" % number, flush=True)
     probe = probes(tok)
     while tokens < args.tokens:
         if args.until and number >= args.until:
             return
         begin = time.monotonic()
-        losses, first = [], tokens
-        batches = group(tok, args.seed, number, "early" if tokens < EARLY * args.tokens else "late")
+        if not aside and stage_of(tokens / args.tokens) == "calls":
+            heads.look_aside(net, opt, tok, args.seed)
+            aside = True
+        losses, missed, first = [], [], tokens
+        batches = group(tok, args.seed, number, stage_of(tokens / args.tokens))
         for at in range(0, len(batches), BATCHES):
             some = batches[at:at + BATCHES]
-            done, total = tokens / args.tokens, sum(b[-1].sum() for b in some)
+            done, total = tokens / args.tokens, sum(b[4].sum() for b in some)
             net.rounding = done >= ROUNDING
-            for ids, pos, want, target, weight in some:
-                logits, balance = net(ids, pos, want)
+            for ids, pos, want, target, weight, aim in some:
+                logits, balance = net(ids, pos, want, aim)
                 loss = (F.cross_entropy(logits, target, reduction="none") * weight).sum() / total
-                (loss + 0.01 / len(some) * balance).backward()
+                aimed = loss if net.missed is None else loss + AIMED / len(some) * net.missed
+                missed.append(0 if net.missed is None else net.missed.item())
+                (aimed + 0.01 / len(some) * balance).backward()
                 losses.append(loss.item())
                 tokens += ids.numel()
             size = opt.step(schedule(done, opt.t))
         seconds += time.monotonic() - begin
         number += 1
         last = tokens >= args.tokens
-        print("group %d  loss %.4f  balance %.3f  grad %.2f  %.2f M tokens  %.0f s  %.0f tokens/s%s" % (
-            number, sum(losses) / len(losses) * BATCHES, balance.item(), size, tokens / 1e6, seconds, (tokens - first) / (time.monotonic() - begin),
+        print("group %d  loss %.4f  missed %.2f  balance %.3f  grad %.2f  %.2f M tokens  %.0f s  %.0f tokens/s%s" % (
+            number, sum(losses) / len(losses) * BATCHES, sum(missed) / max(1, len([m for m in missed if m])), balance.item(), size, tokens / 1e6, seconds, (tokens - first) / (time.monotonic() - begin),
             "  " + watch(net, probe) if number % 4 == 0 or last else ""), flush=True)
         if number % 4 == 0 or last:
-            torch.save({"net": net.state_dict(), "opt": opt.state(), "group": number, "tokens": tokens, "seconds": seconds}, path + ".part")
+            torch.save({"net": net.state_dict(), "opt": opt.state(), "group": number, "tokens": tokens, "seconds": seconds, "aside": aside}, path + ".part")
             os.replace(path + ".part", path)
     import export
     export.write(net, tok, args.out)

@@ -130,9 +130,14 @@ def a_killed_server_leaves_no_lock():
         with Server("--ctx", 4096, "--data-dir", where) as s:
             c, d = (made(s, "/v1/conversations", {})["id"] for _ in range(2))
             r = made(s, "/v1/responses", dict(ASK, input="Count", conversation=c, background=True, max_output_tokens=200, ignore_eos=True))
-            t = threading.Thread(target=lambda: s.raw(
-                b"POST /v1/responses HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
-                % ((lambda x: (len(x), x))(json.dumps(dict(ASK, input="x", conversation=d, max_output_tokens=100000, ignore_eos=True)).encode()))))
+            body = json.dumps(dict(ASK, input="x", conversation=d, max_output_tokens=100000, ignore_eos=True)).encode()
+            head = b"POST /v1/responses HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+
+            def hold():  # asks again where the probe below held the name just then; ends when the server is gone
+                while s.raw(head + body).startswith(b"HTTP/1.1 400"):
+                    pass
+
+            t = threading.Thread(target=hold)
             t.start()
             wait_for(lambda: call(s, "POST", f"/v1/conversations/{d}/items", {"items": [{"role": "user", "content": "x"}]})[0] == 400, 10, "the lock")
             # A second process on the same folder sees both.

@@ -189,8 +189,9 @@ static int64_t n_active(void) {
 #define wait_for(what)                                                \
     do {                                                              \
         int64_t end_ = clock_ns() + PATIENCE_S * (int64_t)1000000000; \
-        while (!(what) && clock_ns() < end_) usleep(1000);            \
-        if (!(what)) fail_msg("never: " #what);                       \
+        bool so_; /* asked once a time: asking may change it */       \
+        while (!(so_ = (what)) && clock_ns() < end_) usleep(1000);    \
+        if (!so_) fail_msg("never: " #what);                          \
     } while (0)
 
 static uint64_t n_jobs(void) {

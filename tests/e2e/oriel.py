@@ -56,6 +56,21 @@ def env(**more):
     return e
 
 
+def judge(program, variable, cases):
+    """What a test program says to many cases: JSON by the line, in and out, in files that the environment names."""
+    path = os.path.join(BUILD, program)
+    if not os.path.exists(path):
+        raise Skip(os.path.basename(program) + " is not built")
+    with tempfile.TemporaryDirectory() as d:
+        to, back = os.path.join(d, "in"), os.path.join(d, "out")
+        with open(to, "w", encoding="utf-8") as f:
+            f.writelines(json.dumps(c) + "\n" for c in cases)
+        p = subprocess.run([path], env=dict(os.environ, **{variable: to, variable + "_OUT": back}), capture_output=True, timeout=3000)
+        assert p.returncode == 0, (p.stdout + p.stderr).decode()[-2000:]
+        with open(back, encoding="utf-8") as f:
+            return [json.loads(line) for line in f]
+
+
 def run(*args, stdin=b"", timeout=120, check=True, **more):
     """Runs oriel; returns the finished process (bytes). With check, a crash or a failure raises."""
     if isinstance(stdin, str):

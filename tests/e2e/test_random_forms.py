@@ -5,7 +5,7 @@ python3-lark, and Python's re. Grammars are written in both notations.
 Whatever the compiler takes has to accept exactly what the judge accepts, and whatever a random walk through
 the masks writes has to be valid. ORIEL_FORMS says how many (schemas, patterns) there are, ORIEL_FORMS_SEED
 where they begin."""
-import json, os, random, re, signal, subprocess, sys, tempfile
+import json, os, random, re, signal, sys
 
 try:
     import jsonschema, lark  # noqa: F401
@@ -13,7 +13,7 @@ except ImportError:  # Debian's own Python has Debian's modules
     if os.path.realpath(sys.executable) != os.path.realpath("/usr/bin/python3") and os.path.exists("/usr/bin/python3"):
         os.execv("/usr/bin/python3", ["/usr/bin/python3"] + sys.argv)
 
-from oriel import BUILD, SANITIZED, Skip, run_all, test
+from oriel import SANITIZED, Skip, judge, run_all, test
 
 N = int(os.environ.get("ORIEL_FORMS") or 250)
 SEED = int(os.environ.get("ORIEL_FORMS_SEED") or 1)
@@ -227,18 +227,7 @@ def write(r, v):
 
 # ── The judges ──
 
-def judge(cases):
-    program = os.path.join(BUILD, "tests/unit/sample/test_judge")
-    if not os.path.exists(program):
-        raise Skip("test_judge is not built")
-    with tempfile.TemporaryDirectory() as d:
-        to, back = os.path.join(d, "in"), os.path.join(d, "out")
-        with open(to, "w", encoding="utf-8") as f:
-            f.writelines(json.dumps(c) + "\n" for c in cases)
-        p = subprocess.run([program], env=dict(os.environ, ORIEL_JUDGE=to, ORIEL_JUDGE_OUT=back), capture_output=True, timeout=3000)
-        assert p.returncode == 0, (p.stdout + p.stderr).decode()[-2000:]
-        with open(back, encoding="utf-8") as f:
-            return [json.loads(line) for line in f]
+JUDGE = ("tests/unit/sample/test_judge", "ORIEL_JUDGE")
 
 
 def some_schemas(n):
@@ -265,7 +254,7 @@ def random_schemas_against_jsonschema():
         raise Skip("python3-jsonschema is not installed")
     cases = list(some_schemas(N if not SANITIZED else min(N, 40)))
     bad, why, n_texts, n_valid, n_made = [], {}, 0, 0, 0
-    for (case, verdicts, v), said in zip(cases, judge([c for c, _, _ in cases])):
+    for (case, verdicts, v), said in zip(cases, judge(*JUDGE, [c for c, _, _ in cases])):
         if "error" in said:
             if "No text can ever match" in said["error"] or "o value" in said["error"]:
                 if any(verdicts):
@@ -351,7 +340,7 @@ def random_patterns_against_re():
         texts = {m.text() for _ in range(24)}
         cases.append(({"regex": source, "texts": sorted(texts), "n": i}, judge_re))
     bad, refused, n_texts, n_match, why = [], 0, 0, 0, {}
-    for (case, pattern), said in zip(cases, judge([c for c, _ in cases])):
+    for (case, pattern), said in zip(cases, judge(*JUDGE, [c for c, _ in cases])):
         if "error" in said:
             why[said["error"][:90]] = why.get(said["error"][:90], 0) + 1
             refused += 1
@@ -527,7 +516,7 @@ def random_grammars_against_lark():
         raise Skip("python3-lark is not installed")
     cases = list(some_grammars(N // 8 if not SANITIZED else 20))
     bad, why, n_texts, n_valid, n_made = [], {}, 0, 0, 0
-    for (case, verdicts, oracle), said in zip(cases, judge([c for c, _, _ in cases])):
+    for (case, verdicts, oracle), said in zip(cases, judge(*JUDGE, [c for c, _, _ in cases])):
         source = case.get("lark") or case["gbnf"]
         if "error" in said:
             why[said["error"]] = why.get(said["error"], 0) + 1

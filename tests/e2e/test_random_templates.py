@@ -3,7 +3,7 @@
 random conversations they were not written for, and random templates over random values.
 
 ORIEL_TEMPLATES says how many conversations and templates there are, ORIEL_TEMPLATES_SEED where they begin."""
-import datetime, json, os, random, subprocess, sys, tempfile
+import datetime, json, os, random, sys
 
 try:
     import jinja2
@@ -14,7 +14,7 @@ except ImportError:
     sys.exit(0)
 from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from oriel import BUILD, CORPUS, SANITIZED, Skip, run_all, test
+from oriel import CORPUS, SANITIZED, Skip, judge, run_all, test
 
 N = int(os.environ.get("ORIEL_TEMPLATES") or 400)
 SEED = int(os.environ.get("ORIEL_TEMPLATES_SEED") or 1)
@@ -49,24 +49,10 @@ def environment():
     return env
 
 
-def judge(cases):
-    program = os.path.join(BUILD, "tests/unit/chat/test_render")
-    if not os.path.exists(program):
-        raise Skip("test_render is not built")
-    with tempfile.TemporaryDirectory() as d:
-        to, back = os.path.join(d, "in"), os.path.join(d, "out")
-        with open(to, "w", encoding="utf-8") as f:
-            f.writelines(json.dumps(c) + "\n" for c in cases)
-        p = subprocess.run([program], env=dict(os.environ, ORIEL_RENDER=to, ORIEL_RENDER_OUT=back), capture_output=True, timeout=3000)
-        assert p.returncode == 0, (p.stdout + p.stderr).decode()[-2000:]
-        with open(back, encoding="utf-8") as f:
-            return [json.loads(line) for line in f]
-
-
 def compare(cases, labels):
     env, bad, n_text = environment(), [], 0
     compiled = {}
-    for case, label, said in zip(cases, labels, judge(cases)):
+    for case, label, said in zip(cases, labels, judge("tests/unit/chat/test_render", "ORIEL_RENDER", cases)):
         want = why = None
         try:
             if case["template"] not in compiled:

@@ -9,16 +9,7 @@
 #include <unistd.h>
 
 #include "api/http.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define EXPECT(what)                                \
-    do {                                            \
-        if (!(what)) {                              \
-            fprintf(stderr, "not so: %s\n", #what); \
-            abort();                                \
-        }                                           \
-    } while (0)
+#include "fuzz.h"
 
 static bool admit(void *ctx, http_req *r, error *err) {
     (void)ctx;

@@ -8,8 +8,7 @@
 #include "api/serve.h"
 #include "base/log.h"
 #include "hub/hub.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "fuzz.h"
 
 /* What runs a program, or keeps something on disk, is left out. */
 static const char *const paths[] = {
@@ -31,14 +30,6 @@ static const char *const paths[] = {
     "/v1/uploads",
 };
 enum { N_PATHS = sizeof paths / sizeof paths[0], MAX_BODY = 4096 };
-
-#define EXPECT(what)                                \
-    do {                                            \
-        if (!(what)) {                              \
-            fprintf(stderr, "not so: %s\n", #what); \
-            abort();                                \
-        }                                           \
-    } while (0)
 
 static api *open_server(void) {
     static hub_model m;

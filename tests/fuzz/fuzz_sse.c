@@ -6,16 +6,7 @@
 
 #include "api/responses.h"
 #include "api/serve.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define EXPECT(what)                                \
-    do {                                            \
-        if (!(what)) {                              \
-            fprintf(stderr, "not so: %s\n", #what); \
-            abort();                                \
-        }                                           \
-    } while (0)
+#include "fuzz.h"
 
 /* One event from the stream; false at its end. Lines may end in CR, LF or CRLF; `data` is what its data
  * lines say, joined. */

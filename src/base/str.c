@@ -20,6 +20,31 @@ str str_trim(str s) {
     return s;
 }
 
+size_t str_slips(str typed, str meant) {
+    enum { LONGEST = 40 };
+    size_t row[3][LONGEST + 1], *before = row[0], *last = row[1], *now = row[2];
+    if (typed.len > LONGEST || meant.len > LONGEST) return SIZE_MAX;
+    for (size_t j = 0; j <= meant.len; j++) last[j] = j;
+    for (size_t i = 1; i <= typed.len; i++) {
+        now[0] = i;
+        for (size_t j = 1; j <= meant.len; j++) {
+            size_t best = last[j - 1] + (typed.ptr[i - 1] != meant.ptr[j - 1]);
+            if (last[j] + 1 < best) best = last[j] + 1;
+            if (now[j - 1] + 1 < best) best = now[j - 1] + 1;
+            bool swapped = i > 1 && j > 1 && typed.ptr[i - 1] == meant.ptr[j - 2] &&
+                           typed.ptr[i - 2] == meant.ptr[j - 1];
+            if (swapped && before[j - 2] + 1 < best) best = before[j - 2] + 1;
+            now[j] = best;
+        }
+        size_t *oldest = before;
+        before = last;
+        last = now;
+        now = oldest;
+    }
+    size_t longer = typed.len > meant.len ? typed.len : meant.len;
+    return 3 * last[meant.len] <= longer ? last[meant.len] : SIZE_MAX;
+}
+
 char *str_dup(str s) {
     char *out = malloc(s.len + 1);
     if (!out) return NULL;

@@ -41,6 +41,10 @@ static inline bool str_ends(str s, str suffix) {
 ptrdiff_t str_find(str s, str needle, size_t from);
 /* ASCII white space off both ends. */
 str str_trim(str s);
+/* How many letters were left out, put in, mistaken or swapped with the next between two words (optimal
+ * string alignment). SIZE_MAX when they have too little in common to be a slip: more than a third
+ * of the longer word's letters, or a word of more than 40 bytes. */
+size_t str_slips(str typed, str meant);
 /* Copies to a fresh NUL-terminated heap string; NULL when memory ran out. Free with free(). */
 char *str_dup(str s);
 

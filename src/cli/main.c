@@ -51,7 +51,18 @@ int main(int argc, char **argv) {
     }
     for (int i = 0; i < N_COMMANDS; i++)
         if (strcmp(argv[1], commands[i].name) == 0) return finish(commands[i].run(argc, argv));
-    fprintf(stderr, "oriel: there is no command '%.60s'. oriel --help lists the commands.\n",
-            argv[1]);
+    const char *meant = NULL;
+    size_t fewest = SIZE_MAX;
+    for (int i = 0; i < N_COMMANDS; i++) {
+        size_t slips = str_slips(str_from(argv[1]), str_from(commands[i].name));
+        if (slips >= fewest) continue;
+        meant = commands[i].name;
+        fewest = slips;
+    }
+    fprintf(stderr, "oriel: there is no command '%.60s'. ", argv[1]);
+    if (meant)
+        fprintf(stderr, "Did you mean oriel %s?\n", meant);
+    else
+        fputs("oriel --help lists the commands.\n", stderr);
     return 2;
 }

@@ -397,25 +397,42 @@ static bool load_environment(config *c, int command, error *err) {
     return true;
 }
 
+/* The command's option whose name is nearest to a mistyped word, or NULL. */
+static const char *meant_option(str word, int command) {
+    const char *nearest = NULL;
+    size_t fewest = SIZE_MAX;
+    for (int i = 0; i < N_OPTIONS; i++) {
+        size_t slips = str_slips(word, str_from(options[i].name));
+        if (!(options[i].commands & command) || slips >= fewest) continue;
+        nearest = options[i].name;
+        fewest = slips;
+    }
+    return nearest;
+}
+
 /* One flag at argv[*at]; may take the next word as its value. */
 static bool load_flag(config *c, int command, int argc, char **argv, int *at, error *err) {
     const char *word = argv[*at], *eq = NULL;
     const option *o = NULL;
+    str name = {0};
     if (word[1] == '-') {
         eq = strchr(word, '=');
-        o = find_option(str_make(word + 2, eq ? (size_t)(eq - word - 2) : strlen(word + 2)),
-                        command);
+        name = str_make(word + 2, eq ? (size_t)(eq - word - 2) : strlen(word + 2));
+        o = find_option(name, command);
     } else if (word[2] == 0) {
         for (int i = 0; i < N_OPTIONS; i++)
             if (options[i].letter == word[1] && options[i].commands & command) o = &options[i];
     }
     if (!o) {
         for (int i = 0; i < N_OPTIONS && word[1] == '-'; i++)
-            if (str_is(str_make(word + 2, eq ? (size_t)(eq - word - 2) : strlen(word + 2)),
-                       options[i].name))
+            if (str_is(name, options[i].name))
                 return usage(err, word,
                              "%.60s does not belong to this command. --help lists what does.",
                              word);
+        const char *meant = meant_option(name, command);
+        if (meant)
+            return usage(err, word, "There is no option %.60s here. Did you mean --%s?", word,
+                         meant);
         return usage(err, word, "There is no option %.60s here. --help lists the options.", word);
     }
     const char *value = eq ? eq + 1 : NULL;

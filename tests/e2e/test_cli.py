@@ -33,6 +33,8 @@ def help_fits_a_screen_and_is_true():
 @test
 def wrong_command_lines_are_sentences():
     one_sentence(run("fly", check=False), "no command 'fly'", status=2)
+    one_sentence(run("caht", check=False), "Did you mean oriel chat?", status=2)
+    one_sentence(run("generate", "--temprature", "0", "x", check=False), "Did you mean --temperature?", status=2)
     one_sentence(run("generate", "--fly", check=False), "--fly", status=2)
     one_sentence(run("generate", "--port", "1", "x", check=False), "--port", status=2)
     one_sentence(run("generate", "--temperature", "9", "x", check=False), "--temperature", "from 0 to 2", status=2)

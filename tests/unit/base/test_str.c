@@ -37,6 +37,35 @@ static void test_slices(void **state) {
     assert_int_equal(str_from(NULL).len, 0);
 }
 
+static void test_slips(void **state) {
+    (void)state;
+    static const struct {
+        const char *typed, *meant;
+        size_t slips;
+    } rows[] = {
+        {"serve", "serve", 0},
+        {"srve", "serve", 1},
+        {"chta", "chat", 1},
+        {"seerve", "serve", 1},
+        {"plam", "plan", 1},
+        {"temprature", "temperature", 1},
+        {"max-tokns", "max-tokens", 1},
+        {"cat", "chat", 1},
+        {"", "", 0},
+        {"x", "", SIZE_MAX},
+        {"run", "plan", SIZE_MAX},
+        {"abc", "bca", SIZE_MAX},
+        {"0123456789012345678901234567890123456789x", "0123456789012345678901234567890123456789",
+         SIZE_MAX},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        assert_int_equal(str_slips(str_from(rows[i].typed), str_from(rows[i].meant)),
+                         rows[i].slips);
+        assert_int_equal(str_slips(str_from(rows[i].meant), str_from(rows[i].typed)),
+                         rows[i].slips);
+    }
+}
+
 static void test_every_code_point(void **state) {
     (void)state;
     for (uint32_t cp = 0; cp <= 0x110000; cp++) {
@@ -168,9 +197,9 @@ static void test_count(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_slices),     cmocka_unit_test(test_every_code_point),
-        cmocka_unit_test(test_ill_formed), cmocka_unit_test(test_complete_prefix),
-        cmocka_unit_test(test_count),
+        cmocka_unit_test(test_slices),           cmocka_unit_test(test_slips),
+        cmocka_unit_test(test_every_code_point), cmocka_unit_test(test_ill_formed),
+        cmocka_unit_test(test_complete_prefix),  cmocka_unit_test(test_count),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,8 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 void os_random(void *out, size_t len) {
@@ -158,6 +160,25 @@ os_memory os_get_memory(void) {
         .rss_peak = line_field(path, "VmHWM") * 1024,
         .locked = line_field(path, "VmLck") * 1024,
     };
+}
+
+void os_share_core(const char *name, int nice, int slice_us) {
+    /* The kernel's sched_attr, its first version; for the ordinary policy `runtime` is the slice. */
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } attr = {.size = sizeof attr};
+    prctl(PR_SET_NAME, name, 0, 0, 0);
+    if (syscall(SYS_sched_getattr, 0, &attr, sizeof attr, 0) != 0 || attr.policy != SCHED_OTHER)
+        return; /* whoever chose another policy has reasons */
+    if (nice > attr.nice) attr.nice = nice;
+    if (slice_us) attr.runtime = (uint64_t)slice_us * 1000;
+    attr.flags = 0;
+    attr.size = sizeof attr;
+    syscall(SYS_sched_setattr, 0, &attr, 0);
 }
 
 void os_trim_heap(void) {

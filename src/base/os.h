@@ -10,6 +10,11 @@
 void os_random(void *out, size_t len);
 /* Cores this process may run on (affinity mask and cgroup quota respected), at least 1. */
 int os_n_cpus(void);
+/* How the calling thread shares a core with others. `name` is shown by top -H (15 bytes at most).
+ * nice: 0 … 19, at least what it is. slice_us: how long a turn it asks for, 100 … 100,000, 0 = the
+ * kernel's; with a short one a thread that wakes up has its turn sooner, for no more of the core
+ * (Linux ≥ 6.12; ignored before). What the system refuses is left as it is. */
+void os_share_core(const char *name, int nice, int slice_us);
 /* Bytes that can still be used: the smallest of MemAvailable and what every cgroup this process is in
  * has left, up to the root (v1 and v2). */
 uint64_t os_free_memory(void);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/hash.h"
+#include "base/os.h"
 
 static void wake(void *door_of_engine) {
     door *d = door_of_engine;
@@ -59,6 +60,7 @@ static bool build(engine *e, error *err) {
 }
 
 static void *thread_main(void *ctx) {
+    os_share_core("engine", 0, 0);
     engine_main(ctx);
     return NULL;
 }

@@ -425,39 +425,24 @@ static int build_spans(engine *e) {
     return n;
 }
 
-/* What is to be drawn now, so that the answer is whole before its tokens are used up; −1: as the model
- * likes. Its last quarter begins no further call. */
-static int32_t find_wrap_up(const engine *e, const engine_job *j) {
+/* An answer that has to come is whole before its tokens are used up. */
+static void hurry(engine_job *j) {
     const engine_request *r = &j->request;
-    if (!r->wrap_up_after || j->n_generated < r->wrap_up_after || !j->matcher) return -1;
-    bool is_late = r->max_tokens - j->n_generated <= r->max_tokens / 4;
-    int32_t id = is_late && matcher_can_end(j->matcher) && e->tok && !r->ignore_end
-                     ? tok_eos(e->tok)
-                     : r->wrap_up_id;
-    return id >= 0 && id < e->info->n_vocab && matcher_allows(j->matcher, id) ? id : -1;
-}
-
-/* Its logit is raised so far above the rest that no setting draws anything else. */
-static void wrap_up(const engine *e, draw *d) {
-    enum { FAR = 64 };
-    int32_t id = find_wrap_up(e, d->job);
-    if (id < 0) return;
-    float most = d->logits[0];
-    for (int32_t i = 1; i < e->info->n_vocab; i++)
-        if (d->logits[i] > most) most = d->logits[i];
-    d->logits[id] = most + FAR;
+    if (!r->wrap_up_after || !j->matcher || r->max_tokens < 0) return;
+    matcher_hurry(j->matcher, r->max_tokens - j->n_generated,
+                  j->n_generated >= r->wrap_up_after ? r->wrap_up_id : -1);
 }
 
 static void run_draw(void *ctx, int task, int worker) {
     (void)worker;
     engine *e = ctx;
     draw *d = &e->draws[task];
-    const engine_job *j = d->job;
+    engine_job *j = d->job;
     if (d->index < (int64_t)j->request.n_prompt)
         sample_score(d->logits, e->info->n_vocab, j->ids[d->index], j->request.score_prompt,
                      &d->out);
     else {
-        wrap_up(e, d);
+        hurry(j);
         sampler_next(e->samplers[j->slot], d->logits, (uint64_t)j->n_generated, &d->out);
     }
 }

@@ -82,8 +82,9 @@ typedef struct engine_plan {
                           restores them as it likes, so they are not in total */
     /* What one sequence more or fewer changes; the sums above hold n_parallel of each. */
     uint64_t seq_kv, seq_sampling, seq_job;
-    uint64_t waiting_job;       /* each waiting request, on top */
-    uint64_t forms; /* on top once the first answer of a given form is asked for: the vocabulary as a trie */
+    uint64_t waiting_job; /* each waiting request, on top */
+    uint64_t
+        forms; /* on top once the first answer of a given form is asked for: the vocabulary as a trie */
     model_load_mode load;       /* as chosen: not AUTO */
     int64_t kv_rows;            /* p + W actually used */
     uint64_t kv_row_bytes;      /* of one position in all full layers */
@@ -144,8 +145,9 @@ typedef struct engine_request {
     engine_embed embed;  /* with max_tokens 0: the prompt's embedding, see engine_get_embedding */
     int64_t deadline_ns; /* clock_ns() after which the job ends with ERR_DEADLINE; 0 = none */
     /* Under a grammar, so that an answer which has to come is whole before max_tokens: once so many
-     * tokens are generated, wrap_up_id (−1: none) is drawn wherever the grammar allows it, which ends
-     * thinking, and in the last quarter an end token where the answer may end. 0 = never. */
+     * tokens are generated, wrap_up_id (−1: none) comes wherever the grammar allows it, which ends
+     * thinking, and nothing is begun that could not be completed in the rest (matcher_hurry). 0 = no
+     * such care. */
     int64_t wrap_up_after;
     int32_t wrap_up_id;
     int64_t max_kv_size; /* at most the engine's, for this job; 0 = the engine's */

@@ -1,5 +1,5 @@
 /* Builders and the life of a compiled grammar. */
-#include "sample/grammar_impl.h"
+#include "sample/grammar_left.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +25,7 @@ static void obj_deinit(obj_shape *o) {
     for (uint32_t k = 0; k < o->n_some; k++) free(o->some[k].names);
     free(o->required);
     free(o->reach);
+    free(o->lengths);
     free(o->n_others);
 }
 
@@ -460,7 +461,10 @@ grammar *grammar_build(grammar_builder *b, grammar_node root, error *err) {
     for (size_t i = 0; i < g->n_jnodes; i++)
         if (g->jnodes[i].height != UINT16_MAX && g->jnodes[i].height > g->max_height)
             g->max_height = g->jnodes[i].height;
-    return g;
+    if (grammar_left_settle(g)) return g;
+    grammar_unref(g);
+    error_set(err, ERR_NO_MEMORY, NULL, "There is not enough memory for a grammar.");
+    return NULL;
 }
 
 /* ── In one call ── */

@@ -160,6 +160,14 @@ bool matcher_allows(matcher *m, int32_t id);
 /* Walks on. False (and nothing changes) when the token is not allowed. An end token where the text
  * may end finishes the matcher. */
 bool matcher_accept(matcher *m, int32_t id);
+/* Being done in time. At most n_room more tokens will be said, the one that ends generation with them
+ * (−1: as many as it takes): when they become few, a token behind which the text can no longer be
+ * completed in the rest is refused; when there is no other, those remain that go farthest along a shortest
+ * way out. `insist` (−1: none) is an id that comes wherever it may come: with it thinking ends. Both
+ * hold for the masks until the next call, matcher_start or matcher_reset. */
+void matcher_hurry(matcher *m, int64_t n_room, int32_t insist);
+/* Bytes and special tokens of a shortest way out, give or take a few (see grammar_left.h). */
+size_t matcher_left(const matcher *m);
 /* The same for ids known to be allowed, which matcher_forced gave or matcher_accept took before: no mask
  * is made. False: one of them was not. */
 bool matcher_follow(matcher *m, const int32_t *ids, size_t n);

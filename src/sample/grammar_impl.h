@@ -33,6 +33,7 @@ typedef struct gnode {
     int32_t a, b; /* LIT: text [a, a + b); SEQ, ALT: kids [a, a + b); SET, DFA, JSON, CALL, REP: a;
                      TOKEN: id a */
     int32_t min, max; /* REP; max −1: no limit */
+    uint32_t least;   /* bytes and special tokens of its shortest text, see grammar_left.h */
 } gnode;
 
 enum { JLIT_NULL = 1, JLIT_TRUE = 2, JLIT_FALSE = 4 };
@@ -41,6 +42,7 @@ enum { JLIT_NULL = 1, JLIT_TRUE = 2, JLIT_FALSE = 4 };
 typedef struct jnode {
     uint8_t lits;
     uint16_t height; /* containers that any instance nests at least; UINT16_MAX: there is none */
+    uint32_t least;  /* as a node's */
     uint32_t str, n_str, num, n_num, arr, n_arr, obj, n_obj;
 } jnode;
 
@@ -102,6 +104,10 @@ typedef struct obj_shape {
     uint32_t min, max;  /* properties */
     /* Where several somes meet a maximum: which classes of others (n_named + bit) begin here. */
     uint64_t *classes; /* [n_states] or NULL */
+    /* The shortest, in bytes: keys and values by label; whole properties (quotes, colon and comma
+     * with them) by bit of `required`; the way to each state of the keys. One allocation, at `lengths`.
+     * Then that of the cheapest property. */
+    uint32_t *lengths, *values, *costs, *depths, cheapest;
     uint16_t height;
     bool has_others;
 } obj_shape;

@@ -10,7 +10,7 @@
 
 #include "base/hash.h"
 #include "base/os.h"
-#include "sample/grammar_step.h"
+#include "sample/grammar_left.h"
 #include "sample/grammar_vocab.h"
 
 enum {
@@ -18,6 +18,10 @@ enum {
     WALK_THREADS = 1 << 12,
     WALK_WORK = 8000000, /* steps of threads in one walk; what lies beyond is not allowed */
     MAX_FORCED_BYTES = 1024,
+    /* Tokens left from which on each token's way out is measured, beyond the shortest way there is. */
+    HURRY_FROM = 256,
+    /* Tokens that the measure may be short of (grammar_left.h), with the one that ends generation. */
+    HURRY_SPARE = 4,
 };
 
 typedef struct cached_mask {
@@ -38,7 +42,11 @@ struct matcher {
     const frame *threads[GRAMMAR_MAX_THREADS], *next[GRAMMAR_MAX_THREADS];
     int n_threads;
     bool can_end, is_done, failed;
-    uint64_t key; /* of the threads and can_end */
+    uint64_t key;   /* of the threads and can_end */
+    int64_t n_room; /* see matcher_hurry */
+    int32_t insist;
+    /* While a mask is made: what may be left behind a token, and the least that any token leaves. */
+    uint32_t limit, least;
     cached_mask cache[N_CACHED];
     uint64_t clock;
     uint64_t *masks;            /* [N_CACHED][words] */
@@ -63,6 +71,7 @@ void matcher_reset(matcher *m) {
     m->current = 0;
     m->collect_at = GRAMMAR_ROOM / 8;
     m->is_done = m->failed = false;
+    m->n_room = m->insist = -1;
     stepper_begin(&m->s, live(m), m->threads, GRAMMAR_MAX_THREADS);
     stepper_start(&m->s);
     m->n_threads = m->s.n_out;
@@ -181,6 +190,8 @@ void matcher_copy(matcher *dst, const matcher *src) {
     dst->is_done = src->is_done;
     dst->failed = src->failed;
     dst->key = src->key;
+    dst->n_room = src->n_room;
+    dst->insist = src->insist;
     dst->s.birth = src->s.birth;
 }
 
@@ -293,6 +304,40 @@ bool matcher_follow(matcher *m, const int32_t *ids, size_t n) {
     return true;
 }
 
+/* ── How far the end is ── */
+
+enum { NO_LIMIT = UINT32_MAX };
+
+static uint32_t least_left(const matcher *m, const frame *const *threads, int n, bool can_end) {
+    uint32_t least = can_end ? 0 : LEFT_FAR;
+    for (int i = 0; i < n && least; i++) {
+        uint32_t left = stepper_left(&m->s, threads[i]);
+        if (left < least) least = left;
+    }
+    return least;
+}
+
+size_t matcher_left(const matcher *m) {
+    return m->is_done || m->failed ? 0 : least_left(m, m->threads, m->n_threads, m->can_end);
+}
+
+void matcher_hurry(matcher *m, int64_t n_room, int32_t insist) {
+    m->n_room = n_room;
+    m->insist = insist;
+}
+
+static uint32_t find_limit(const matcher *m) {
+    if (m->n_room < 0 || m->n_room > HURRY_FROM + (int64_t)matcher_left(m)) return NO_LIMIT;
+    return m->n_room > HURRY_SPARE + 1 ? (uint32_t)m->n_room - HURRY_SPARE - 1 : 0;
+}
+
+/* May what leaves so much be said? */
+static bool is_in_room(matcher *m, uint32_t left) {
+    if (m->limit == (uint32_t)NO_LIMIT) return true;
+    if (left < m->least) m->least = left;
+    return left <= m->limit;
+}
+
 /* ── Masks ── */
 
 static void set_bit(uint64_t *mask, int32_t id) {
@@ -300,10 +345,11 @@ static void set_bit(uint64_t *mask, int32_t id) {
 }
 
 typedef struct place { /* of the walk, one per depth */
-    bool glides;
+    bool glides, can_end;
     glide at;
-    int begin, n; /* threads */
-    size_t used;  /* of the scratch region, its own frames included */
+    uint32_t left_after; /* gliding under a limit: behind the string or automaton */
+    int begin, n;        /* threads */
+    size_t used;         /* of the scratch region, its own frames included */
 } place;
 
 /* The threads behind c at a node, into *to; false: none. */
@@ -323,6 +369,7 @@ static bool walk_byte(matcher *m, const place *from, place *to, uint8_t c,
             for (int i = 0; i < n_after; i++) stepper_byte(s, after[i], c);
         if (how == GLIDE_ON && !s->n_out && !s->can_end) {
             to->glides = true;
+            to->left_after = from->left_after;
             return true;
         }
         const frame *f =
@@ -335,7 +382,13 @@ static bool walk_byte(matcher *m, const place *from, place *to, uint8_t c,
     }
     to->glides = false;
     to->n = s->n_out;
+    to->can_end = s->can_end;
     return !s->overflow && (s->n_out || s->can_end);
+}
+
+static uint32_t place_left(const matcher *m, const place *at) {
+    if (at->glides) return glide_left(&m->s, &at->at) + at->left_after;
+    return least_left(m, m->walk_threads + at->begin, at->n, at->can_end);
 }
 
 static void walk(matcher *m, const trie *t, const frame *const *threads, int n, uint64_t *mask) {
@@ -349,6 +402,8 @@ static void walk(matcher *m, const trie *t, const frame *const *threads, int n, 
     if (n == 1 && glide_begin(&m->s, threads[0], &places[0].at)) {
         places[0].glides = true;
         places[0].n = 0;
+        if (m->limit != (uint32_t)NO_LIMIT)
+            places[0].left_after = stepper_left_after(&m->s, threads[0]);
         if (threads[0]->kind == F_DFA) { /* where the automaton accepts, these go on */
             stepper_begin(&m->s, scratch(m), after, 64);
             stepper_resume(&m->s, threads[0]->parent);
@@ -374,7 +429,9 @@ static void walk(matcher *m, const trie *t, const frame *const *threads, int n, 
             continue;
         }
         to->used = scratch(m)->used;
-        for (uint32_t k = node->ids; k < node[1].ids; k++) set_bit(mask, t->ids[k]);
+        if (node->ids < node[1].ids &&
+            (m->limit == (uint32_t)NO_LIMIT || is_in_room(m, place_left(m, to))))
+            for (uint32_t k = node->ids; k < node[1].ids; k++) set_bit(mask, t->ids[k]);
         i++;
     }
 }
@@ -383,9 +440,34 @@ static void or_masks(uint64_t *mask, const uint64_t *more, size_t words) {
     for (size_t i = 0; i < words; i++) mask[i] |= more[i];
 }
 
-static void compute(matcher *m, uint64_t *mask) {
+/* A free string's tokens without a mark are known beforehand; false: under a limit each would have to
+ * bring the end nearer, so all have to be walked. (Where nothing but the quote is missing, none of them
+ * does.) */
+static bool add_inside(matcher *m, const frame *f, uint32_t room, uint64_t *mask) {
     const grammar_vocab *v = m->v;
     size_t words = grammar_vocab_words(v);
+    if (m->limit != (uint32_t)NO_LIMIT) {
+        uint32_t left = stepper_left(&m->s, f);
+        if (left > m->limit && f->kind == F_STR && left == stepper_left_after(&m->s, f) + 1)
+            return true;
+        if (!is_in_room(m, left)) return false;
+    }
+    if (room >= (uint32_t)v->most_chars) {
+        or_masks(mask, v->inside + VOCAB_COUNTED * words, words);
+        return true;
+    }
+    uint32_t k = room < VOCAB_COUNTED - 1 ? room : VOCAB_COUNTED - 1;
+    or_masks(mask, v->inside + k * words, words);
+    for (size_t l = 0; l < v->n_long; l++)
+        if ((uint32_t)v->long_inside[l].n_chars <= room) set_bit(mask, v->long_inside[l].id);
+    return true;
+}
+
+static void compute(matcher *m, uint64_t *mask, uint32_t limit) {
+    const grammar_vocab *v = m->v;
+    size_t words = grammar_vocab_words(v);
+    m->limit = limit;
+    m->least = LEFT_FAR;
     memset(mask, 0, words * sizeof *mask);
     if (m->can_end || m->is_done || m->failed) or_masks(mask, v->ends, words);
     if (m->is_done || m->failed) return;
@@ -397,45 +479,58 @@ static void compute(matcher *m, uint64_t *mask) {
         uint32_t room;
         if (f->kind == F_TOKEN) {
             int32_t id = m->g->nodes[f->node].a;
-            if (id < v->n_vocab) set_bit(mask, id);
+            if (id < v->n_vocab &&
+                (limit == (uint32_t)NO_LIMIT || is_in_room(m, stepper_left_after(&m->s, f))))
+                set_bit(mask, id);
         } else if (f->kind == F_DFA && f->node == 0 && f->q == 0) {
-            or_masks(mask, v->text, words);
-        } else if (glide_begin(&m->s, f, &at) && glide_is_open(&m->s, &at, &room)) {
+            if (limit == (uint32_t)NO_LIMIT || is_in_room(m, stepper_left_after(&m->s, f)))
+                or_masks(mask, v->text, words);
+        } else if (glide_begin(&m->s, f, &at) && glide_is_open(&m->s, &at, &room) &&
+                   add_inside(m, f, room, mask)) {
             open[n_open++] = f;
-            if (room >= (uint32_t)v->most_chars) {
-                or_masks(mask, v->inside + VOCAB_COUNTED * words, words);
-                continue;
-            }
-            uint32_t k = room < VOCAB_COUNTED - 1 ? room : VOCAB_COUNTED - 1;
-            or_masks(mask, v->inside + k * words, words);
-            for (size_t l = 0; l < v->n_long; l++)
-                if ((uint32_t)v->long_inside[l].n_chars <= room)
-                    set_bit(mask, v->long_inside[l].id);
         } else
             rest[n_rest++] = f;
     }
     walk(m, &v->marked, open, n_open, mask);
     walk(m, &v->all, rest, n_rest, mask);
-    /* No grammar leads into a dead end: there were more readings than a walk can follow. */
     uint64_t any = 0;
     for (size_t i = 0; i < words; i++) any |= mask[i];
     if (any) return;
+    if (limit !=
+        (uint32_t)NO_LIMIT) { /* it will not be whole in time: along the shortest way then */
+        compute(m, mask, m->least < LEFT_FAR ? m->least : (uint32_t)NO_LIMIT);
+        return;
+    }
+    /* No grammar leads into a dead end: there were more readings than a walk can follow. */
     m->failed = true;
     or_masks(mask, v->ends, words);
 }
 
+/* Where the one id that is insisted on may come, it is all that may. */
+static void apply_insisted(const matcher *m, uint64_t *mask) {
+    int32_t id = m->insist;
+    if (id < 0 || id >= m->v->n_vocab || !(mask[id >> 6] >> (id & 63) & 1)) return;
+    memset(mask, 0, grammar_vocab_words(m->v) * sizeof *mask);
+    set_bit(mask, id);
+}
+
 const uint64_t *matcher_mask(matcher *m) {
     int oldest = 0;
+    uint32_t limit = find_limit(m);
+    uint64_t key = m->key;
+    if (limit != (uint32_t)NO_LIMIT || m->insist >= 0)
+        key = hash_combine(key, (uint64_t)limit << 32 | (uint32_t)m->insist) | 1;
     for (int i = 0; i < N_CACHED; i++) {
-        if (m->cache[i].key == m->key) {
+        if (m->cache[i].key == key) {
             m->cache[i].used = ++m->clock;
             return m->cache[i].mask;
         }
         if (m->cache[i].used < m->cache[oldest].used) oldest = i;
     }
     cached_mask *c = &m->cache[oldest];
-    compute(m, c->mask);
-    c->key = m->key;
+    compute(m, c->mask, limit);
+    apply_insisted(m, c->mask);
+    c->key = key;
     c->used = ++m->clock;
     return c->mask;
 }

@@ -647,44 +647,49 @@ static bool expand(dfa_builder *b, uint32_t s) {
     return true;
 }
 
-/* ── What is alive, how much is left, what is open ── */
+/* ── What is alive, how far the end is, how much is left, what is open ── */
 
-static bool find_alive(const dfa *d, uint8_t *alive) {
-    /* Backwards along reversed transitions, kept as lists per target. */
+enum { NO_WAY = UINT32_MAX };
+
+/* d->n_ahead, NO_WAY for dead states: backwards from the ends, breadth first. */
+static bool find_ahead(dfa *d) {
+    /* Reversed transitions, kept as lists per target. */
     size_t n_edges = (size_t)d->n_states * d->n_classes;
     uint32_t *head = malloc((d->n_states + 1) * sizeof *head),
              *link = malloc((n_edges + 1) * sizeof *link),
-             *stack = malloc((d->n_states + 1) * sizeof *stack);
-    size_t n = 0;
-    bool ok = head && link && stack;
+             *queue = malloc((d->n_states + 1) * sizeof *queue);
+    uint32_t n = 0;
+    if (!d->n_ahead) d->n_ahead = malloc((d->n_states + 1) * sizeof *d->n_ahead);
+    bool ok = head && link && queue && d->n_ahead;
     if (ok) {
         for (uint32_t s = 0; s < d->n_states; s++) {
             head[s] = UINT32_MAX;
-            alive[s] = d->label[s] >= 0;
-            if (alive[s]) stack[n++] = s;
+            d->n_ahead[s] = d->label[s] >= 0 ? 0 : (uint32_t)NO_WAY;
+            if (d->label[s] >= 0) queue[n++] = s;
         }
         for (size_t e = 0; e < n_edges; e++)
             if (d->next[e] != DFA_DEAD) {
                 link[e] = head[d->next[e]];
                 head[d->next[e]] = (uint32_t)e;
             }
-        while (n) {
-            uint32_t t = stack[--n];
-            for (uint32_t e = head[t]; e != UINT32_MAX; e = link[e]) {
+        for (uint32_t i = 0; i < n; i++)
+            for (uint32_t e = head[queue[i]]; e != UINT32_MAX; e = link[e]) {
                 uint32_t s = e / d->n_classes;
-                if (!alive[s]) alive[s] = 1, stack[n++] = s;
+                if (d->n_ahead[s] != (uint32_t)NO_WAY) continue;
+                d->n_ahead[s] = d->n_ahead[queue[i]] + 1;
+                queue[n++] = s;
             }
-        }
     }
     free(head);
     free(link);
-    free(stack);
+    free(queue);
     return ok;
 }
 
-static void remove_dead(dfa *d, const uint8_t *alive) {
+static void remove_dead(dfa *d) {
     for (size_t e = 0; e < (size_t)d->n_states * d->n_classes; e++)
-        if (d->next[e] != DFA_DEAD && !alive[d->next[e]]) d->next[e] = DFA_DEAD;
+        if (d->next[e] != DFA_DEAD && d->n_ahead[d->next[e]] == (uint32_t)NO_WAY)
+            d->next[e] = DFA_DEAD;
 }
 
 /* Texts left from each state, by depth-first sums; a state on a cycle has no end of them. */
@@ -794,15 +799,11 @@ static void find_open(dfa *d) {
 }
 
 bool dfa_trim(dfa *d) {
-    uint8_t *alive = malloc(d->n_states + 1);
-    bool ok = alive && find_alive(d, alive);
-    if (ok) {
-        remove_dead(d, alive);
-        if (d->n_states && !alive[0]) d->n_states = 0;
-        ok = count_left(d);
-        find_open(d);
-    }
-    free(alive);
+    if (!find_ahead(d)) return false;
+    remove_dead(d);
+    if (d->n_states && d->n_ahead[0] == (uint32_t)NO_WAY) d->n_states = 0;
+    bool ok = count_left(d);
+    find_open(d);
     return ok;
 }
 
@@ -811,6 +812,7 @@ void dfa_free(dfa *d) {
     free(d->next);
     free(d->label);
     free(d->n_left);
+    free(d->n_ahead);
     free(d->is_open);
     free(d);
 }

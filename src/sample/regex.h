@@ -64,7 +64,8 @@ typedef struct dfa {
     int32_t *label; /* [n_states] ≥ 0: accepts; −1: does not */
     uint32_t
         *n_left; /* [n_states] how many texts lead to acceptance; UINT32_MAX: that many or more */
-    uint8_t *is_open; /* [n_states] any text of plain characters (no quote, backslash, control)
+    uint32_t *n_ahead; /* [n_states] bytes of the shortest text to acceptance */
+    uint8_t *is_open;  /* [n_states] any text of plain characters (no quote, backslash, control)
                          keeps it alive for ever */
 } dfa;
 
@@ -80,7 +81,7 @@ dfa *dfa_new(regexes *x, const str *names, size_t n_names, const rx *roots, size
              dfa_label_fn *label, void *ctx, error *err);
 dfa *dfa_new_single(regexes *x, rx root, error *err);
 void dfa_free(dfa *d);
-/* Recomputes what is dead and what is left after labels were changed to −1. */
+/* Recomputes what is dead, what is left and how far it is after labels were changed to −1. */
 bool dfa_trim(dfa *d);
 
 #endif

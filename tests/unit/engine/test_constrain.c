@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/json.h"
 #include "engine/engine.h"
@@ -32,12 +33,16 @@ typedef struct answer {
     engine_finish finish;
 } answer;
 
-static answer ask(engine *e, const grammar *g, uint64_t seed, int64_t max_tokens, int32_t n_top) {
+/* wrap_up_after 0: the answer may be cut. */
+static answer ask_in_room(engine *e, const grammar *g, uint64_t seed, int64_t max_tokens,
+                          int32_t n_top, int64_t wrap_up_after) {
     static const int32_t PROMPT[] = {'a', 'b', 'c'};
     engine_request r = {.prompt = PROMPT,
                         .n_prompt = 3,
                         .sampling = sample_defaults(),
                         .max_tokens = max_tokens,
+                        .wrap_up_after = wrap_up_after,
+                        .wrap_up_id = TINY_END,
                         .score_prompt = -1};
     r.sampling.seed = seed;
     r.sampling.grammar = g;
@@ -60,6 +65,10 @@ static answer ask(engine *e, const grammar *g, uint64_t seed, int64_t max_tokens
     engine_job_free(j);
     a.n_steps = (int64_t)(engine_get_stats(e).n_steps - before);
     return a;
+}
+
+static answer ask(engine *e, const grammar *g, uint64_t seed, int64_t max_tokens, int32_t n_top) {
+    return ask_in_room(e, g, seed, max_tokens, n_top, 0);
 }
 
 static const char SCHEMA[] =
@@ -164,11 +173,51 @@ static void test_markers(void **state) {
     engine_close(e);
 }
 
+/* An answer that has to come is whole when its tokens are used up, also where the text inside it could
+ * go on for ever. */
+static void test_room(void **state) {
+    (void)state;
+    engine *e = open_random(8);
+    json_t *s = json_loads(
+        "{\"type\":\"object\",\"properties\":{\"note\":{\"type\":\"string\"},\"list\":{\"type\":"
+        "\"array\",\"items\":{\"type\":\"string\"},\"minItems\":1},\"more\":{\"type\":\"object\"}},"
+        "\"required\":[\"note\",\"list\"],\"additionalProperties\":false}",
+        0, NULL);
+    grammar_builder *b = grammar_builder_new();
+    grammar_node item[] = {grammar_token(b, TINY_CHANNEL), grammar_text(b, NULL, 0),
+                           grammar_token(b, TINY_END), grammar_schema(b, s, NULL),
+                           grammar_token(b, TINY_RETURN)};
+    grammar *g = grammar_build(b, grammar_seq(b, item, 5), NULL),
+            *json = grammar_from_schema(s, NULL, NULL);
+    grammar_builder_free(b);
+    assert_non_null(g);
+    for (uint64_t seed = 0; seed < 60; seed++) {
+        int64_t room = 45 + (int64_t)seed;
+        answer a = ask_in_room(e, g, seed, room, -1, room / 2);
+        assert_true(a.n <= room);
+        if (a.finish != ENGINE_STOP)
+            fail_msg("seed %d: cut: %.*s", (int)seed, STR_ARG(buf_str(&a.text)));
+        assert_int_equal(a.last, TINY_RETURN);
+        str text = buf_str(&a.text), end = STR("<|end|>");
+        size_t from = 0;
+        while (from < text.len && !str_starts(str_make(text.ptr + from, text.len - from), end))
+            from++;
+        str body =
+            str_make(text.ptr + from + end.len, text.len - from - end.len - strlen("<|return|>"));
+        if (!grammar_accepts(json, body)) fail_msg("%.*s", STR_ARG(text));
+        buf_deinit(&a.text);
+    }
+    grammar_unref(g), grammar_unref(json);
+    json_decref(s);
+    engine_close(e);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_valid),
         cmocka_unit_test(test_cut_and_logprobs),
         cmocka_unit_test(test_markers),
+        cmocka_unit_test(test_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -29,7 +29,7 @@ typedef struct walker {
     const grammar_vocab *v;
     uint64_t draws;
     FILE *out;
-    int n_finished, n_cut;
+    int n_finished, n_cut, n_in_room, n_late;
     int32_t closers[3]; /* the tokens '"', '}' and ']' */
 } walker;
 
@@ -103,6 +103,31 @@ static void walk_once(walker *w, const grammar *g, matcher *m, const char *name,
     buf_deinit(&text);
 }
 
+/* With the room for a shortest answer and a little more, any walk is whole in time. */
+static void walk_in_room(walker *w, const grammar *g, matcher *m, const char *name) {
+    size_t words = ((size_t)grammar_vocab_n(w->v) + 63) / 64;
+    buf text = {0};
+    matcher_reset(m);
+    int64_t room = (int64_t)matcher_left(m) + 8 + (int64_t)draw(w, 30), n = 0;
+    if (room > MAX_TOKENS) return;
+    for (bool is_over = false; n < room && !is_over; n++) {
+        matcher_hurry(m, room - n, -1);
+        int32_t id = pick(matcher_mask(m), words, draw(w, (uint64_t)words * 64));
+        assert_true(id >= 0 && matcher_accept(m, id));
+        is_over = tok_is_end(w->t, id) || matcher_is_done(m);
+        if (!tok_is_end(w->t, id)) buf_append_str(&text, tok_piece(w->t, id));
+    }
+    w->n_in_room++;
+    if (grammar_accepts(g, buf_str(&text))) {
+        buf_deinit(&text);
+        return;
+    }
+    w->n_late++;
+    print_message("# %.40s: not whole after %d tokens: %.*s\n", name, (int)room,
+                  STR_ARG(buf_str(&text)));
+    buf_deinit(&text);
+}
+
 static void walk_one_schema(walker *w, const char *name, json_t *schema, int n) {
     error err = {0};
     grammar *g = grammar_from_schema(schema, NULL, &err);
@@ -110,6 +135,7 @@ static void walk_one_schema(walker *w, const char *name, json_t *schema, int n) 
     matcher *m = matcher_new(g, w->v, (matcher_options){0}, &err);
     if (!m) fail_msg("%s: %s", name, err.message);
     for (int i = 0; i < n; i++) walk_once(w, g, m, name, schema);
+    for (int i = 0; i < (n + 9) / 10; i++) walk_in_room(w, g, m, name);
     matcher_free(m);
     grammar_unref(g);
 }
@@ -156,7 +182,9 @@ static void test_small_vocabulary(void **state) {
         walk_schema(&w, OWN[i], schema, 40);
         json_decref(schema);
     }
-    print_message("# %d walks finished, %d cut\n", w.n_finished, w.n_cut);
+    print_message("# %d walks finished, %d cut; %d in short room, %d late\n", w.n_finished, w.n_cut,
+                  w.n_in_room, w.n_late);
+    assert_int_equal(w.n_late, 0);
     assert_true(w.n_finished > 40 * (int)(sizeof OWN / sizeof *OWN) / 2);
     grammar_vocab_unref(v);
     tok_unref(t);
@@ -200,6 +228,8 @@ static void test_real_vocabulary(void **state) {
     if (w.out) fclose(w.out);
     print_message("# %d walks finished, %d cut after %d tokens, no dead end\n", w.n_finished,
                   w.n_cut, MAX_TOKENS);
+    print_message("# %d in short room, %d late\n", w.n_in_room, w.n_late);
+    assert_int_equal(w.n_late, 0);
     assert_true(w.n_finished >= wanted * 6 / 10);
     grammar_vocab_unref(v);
     tok_unref(t);

@@ -71,6 +71,58 @@ stats_line stats_fit(const double *x, const double *y, size_t n) {
     return out;
 }
 
+/* The slope of that rank, from 0, among all pairs': by bisection of the value, so that nobody has to
+ * keep n² of them. */
+static double slope_of_rank(const double *x, const double *y, size_t n, double rank) {
+    double low = INFINITY, high = -INFINITY;
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = i + 1; j < n; j++) {
+            double s = (y[j] - y[i]) / (x[j] - x[i]);
+            if (s < low) low = s;
+            if (s > high) high = s;
+        }
+    for (;;) {
+        double s = low + (high - low) / 2;
+        if (!(s > low && s < high)) return high;
+        size_t below = 0;
+        for (size_t i = 0; i < n; i++)
+            for (size_t j = i + 1; j < n; j++) below += y[j] - y[i] <= s * (x[j] - x[i]);
+        *((double)below > rank ? &high : &low) = s;
+    }
+}
+
+/* By how much the variance of a mean of these exceeds that of independent values. */
+static double dependence(const double *v, size_t n, double *rank) {
+    double mean = (double)(n - 1) / 2, ss = 0, sum = 1;
+    for (size_t i = 0; i < n; i++) {
+        rank[i] = -mean;
+        for (size_t j = 0; j < n; j++)
+            rank[i] += v[j] < v[i] ? 1 : j != i && v[j] == v[i] ? 0.5 : 0;
+        ss += rank[i] * rank[i];
+    }
+    for (size_t lag = 1; lag < n / 4 && ss > 0; lag++) {
+        double r = 0;
+        for (size_t i = lag; i < n; i++) r += rank[i] * rank[i - lag] / ss;
+        if (r <= 0) break;
+        sum += 2 * r;
+    }
+    return sum;
+}
+
+stats_interval stats_trend(const double *x, const double *y, size_t n, double *room) {
+    stats_interval out = {NAN, NAN, NAN};
+    if (n < 8) return out;
+    double of = (double)n, last = of * (of - 1) / 2 - 1;
+    out.value = slope_of_rank(x, y, n, floor(last / 2));
+    for (size_t i = 0; i < n; i++) room[i] = y[i] - out.value * x[i];
+    /* Kendall's S of n independent values has this variance. */
+    double spread = sqrt(of * (of - 1) * (2 * of + 5) / 18 * dependence(room, n, room + n));
+    double low = floor((last + 1 - Z * spread) / 2) - 1, high = ceil((last + 1 + Z * spread) / 2);
+    out.low = slope_of_rank(x, y, n, low < 0 ? 0 : low);
+    out.high = slope_of_rank(x, y, n, high > last ? last : high);
+    return out;
+}
+
 double stats_range(const double *v, size_t n) {
     if (n == 0) return 0;
     double low = v[0], high = v[0];

@@ -28,6 +28,13 @@ typedef struct stats_line {
 } stats_line;
 stats_line stats_fit(const double *x, const double *y, size_t n);
 
+/* Theil and Sen's slope, the median of those of all pairs of points, x strictly ascending: more than a
+ * quarter of the values may be anything. The interval is Sen's, between order statistics of those
+ * slopes, wider where neighbours resemble each other: its variance grows by 1 + 2·Σ rₖ over the
+ * autocorrelations of the residuals' ranks up to the first that is not positive. Eight points at least.
+ * room: [2n]. Time grows with n². */
+stats_interval stats_trend(const double *x, const double *y, size_t n, double *room);
+
 /* The largest deviation between two values: max − min; 0 of nothing. */
 double stats_range(const double *v, size_t n);
 

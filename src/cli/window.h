@@ -6,6 +6,7 @@
 #define CLI_WINDOW_H
 
 #include "cli/cli.h"
+#include "cli/pace.h"
 #include "cli/probe.h"
 #include "cli/stats.h"
 
@@ -20,7 +21,6 @@ enum {
 /* What must hold. */
 #define WINDOW_SLOPE_BOUND  1.0          /* percent of tokens/s per 100,000 tokens */
 #define WINDOW_RATIO_BOUND  0.02         /* deep against shallow */
-#define WINDOW_BUSY         0.2          /* cores others may keep busy before a slope cannot fail */
 #define WINDOW_MEMORY_BOUND (64 * 1024.) /* bytes per 100,000 tokens */
 enum { WINDOW_ENOUGH_PAIRS = 300, WINDOW_ENOUGH_WINDOWS = 10, WINDOW_ENOUGH_CUTS = 10 };
 
@@ -74,7 +74,12 @@ typedef struct window_result {
     uint64_t n_allocs; /* by all threads */
     /* timed */
     double tps_before, tps_past, step_p50_ms, step_p99_ms;
-    stats_interval slope; /* percent of tps_past per 100,000 tokens */
+    stats_interval slope;     /* judged: of the pace, percent per 100,000 tokens */
+    stats_interval raw_slope; /* shown: of tokens/s, percent of tps_past per 100,000 tokens */
+    int64_t n_reference;      /* tokens of the reference */
+    size_t n_paces;           /* past the window: [n_paces] each */
+    double pace_tokens[PACE_MAX],
+        pace[PACE_MAX]; /* position; the reference's time over the run's */
     size_t n_pairs;
     int64_t shallow_from, shallow_to; /* positions of the pairs' younger half */
     stats_interval ratio;             /* time of the deep burst / of the shallow one */

@@ -84,13 +84,13 @@ void window_judge(const window_options *o, window_result *r) {
         "median of %zu pairs of %d tokens %.4f [%.4f, %.4f], bound 1 ± %.2f; %d pairs are asked for",
         r->n_pairs, WINDOW_BURST, r->ratio.value, r->ratio.low, r->ratio.high, WINDOW_RATIO_BOUND,
         WINDOW_ENOUGH_PAIRS);
-    /* Others who come or go during the run look like a slope of ours, to the interval too; the pairs,
-     * whose halves are neighbours in time, do not have that weakness. */
-    v = stats_judge(r->slope, -WINDOW_SLOPE_BOUND, WINDOW_SLOPE_BOUND);
-    if (v == STATS_FAIL && r->foreign_cores > WINDOW_BUSY) v = STATS_INCONCLUSIVE;
-    add(r, "speed slope", v,
-        "%+.2f %% per 100,000 tokens [%+.2f, %+.2f], bound ± %.0f %%; %.2f cores busy with others",
-        r->slope.value, r->slope.low, r->slope.high, WINDOW_SLOPE_BOUND, r->foreign_cores);
+    /* Of the pace: others who come or go during the run look like a slope of ours in tokens/s, to its
+     * interval too. */
+    add(r, "speed slope", stats_judge(r->slope, -WINDOW_SLOPE_BOUND, WINDOW_SLOPE_BOUND),
+        "%+.2f %% per 100,000 tokens against the reference [%+.2f, %+.2f] at %zu points, bound ± %.0f %%; "
+        "raw %+.2f [%+.2f, %+.2f] with %.2f cores busy with others",
+        r->slope.value, r->slope.low, r->slope.high, r->n_paces, WINDOW_SLOPE_BOUND,
+        r->raw_slope.value, r->raw_slope.low, r->raw_slope.high, r->foreign_cores);
     judge_memory(r, "resident memory", &r->rss_anon);
     if (o->wants_lock && !(r->locked.level > 0))
         add(r, "locked memory", STATS_INCONCLUSIVE, "--mlock was asked for, but nothing is locked");

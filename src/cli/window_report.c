@@ -102,6 +102,13 @@ ROW(row_past) {
 ROW(row_slope) {
     put_between(out, "%+.2f", r->slope, 1);
 }
+ROW(row_raw_slope) {
+    put_between(out, "%+.2f", r->raw_slope, 1);
+}
+ROW(row_paces) {
+    snprintf(out, CELL, "%zu, %+.1f %% tokens", r->n_paces,
+             r->n_tokens ? 100 * (double)r->n_reference / (double)r->n_tokens : 0.0);
+}
 ROW(row_ratio) {
     put_between(out, "%.4f", r->ratio, 1);
 }
@@ -178,7 +185,9 @@ static const struct {
     {"time to first token", row_ttft, TIMED},
     {"tokens/s before the window", row_before, TIMED},
     {"tokens/s past it", row_past, TIMED},
-    {"slope, % per 100,000 tokens", row_slope, TIMED},
+    {"raw slope, % per 100k (shown)", row_raw_slope, TIMED},
+    {"slope to reference (judged)", row_slope, TIMED},
+    {"points of the reference", row_paces, TIMED},
     {"deep/shallow, paired", row_ratio, TIMED},
     {"step p50 / p99", row_steps, TIMED},
     {"resident (RssAnon)", row_rss, TIMED},
@@ -294,7 +303,11 @@ static void put_timed(json_out *j, const window_result *r) {
     json_kv_num(j, "ttft_seconds", r->ttft_s);
     json_kv_num(j, "tokens_per_second_before", r->tps_before);
     json_kv_num(j, "tokens_per_second_past", r->tps_past);
-    put_interval(j, "slope_percent_per_100k_tokens", r->slope);
+    json_kv_cstr(j, "judged_slope", "reference_slope_percent_per_100k_tokens");
+    put_interval(j, "reference_slope_percent_per_100k_tokens", r->slope);
+    put_interval(j, "raw_slope_percent_per_100k_tokens", r->raw_slope);
+    json_kv_int(j, "reference_points", (int64_t)r->n_paces);
+    json_kv_int(j, "reference_tokens", r->n_reference);
     json_kv_int(j, "pairs", (int64_t)r->n_pairs);
     if (r->n_pairs) {
         put_interval(j, "deep_over_shallow", r->ratio);
@@ -319,6 +332,11 @@ static void put_timed(json_out *j, const window_result *r) {
     put_series(j, "rss_anon", r->series.rss_anon, r->series.n);
     put_series(j, "locked", r->series.locked, r->series.n);
     put_series(j, "kv", r->series.kv, r->series.n);
+    json_end_obj(j);
+    json_key(j, "reference");
+    json_obj(j);
+    put_series(j, "tokens", r->pace_tokens, r->n_paces);
+    put_series(j, "run_over_reference", r->pace, r->n_paces);
     json_end_obj(j);
 }
 
@@ -462,6 +480,16 @@ static void add_lines(plot_panel *p, const window_result *r, int n,
                                              .mark = (double)r[i].max_kv_size};
 }
 
+static void add_paces(plot_panel *p, const window_result *r, int n, const char (*names)[24]) {
+    p->title = "speed, of the young reference's";
+    for (int i = 0; i < n && i < PLOT_MAX_LINES; i++)
+        p->lines[p->n_lines++] = (plot_line){.name = names[i],
+                                             .x = r[i].pace_tokens,
+                                             .y = r[i].pace,
+                                             .n = r[i].n_paces,
+                                             .mark = (double)r[i].max_kv_size};
+}
+
 void window_put_svg(const window_about *a, const window_result *r, int n, buf *out) {
     static double values[4][WINDOW_MAX_SIZES][WINDOW_MAX_SAMPLES];
     static const char *const titles[] = {"tokens per second", "resident memory (RssAnon), MiB",
@@ -493,6 +521,7 @@ void window_put_svg(const window_about *a, const window_result *r, int n, buf *o
         if (i == 2 && !has_locked) continue;
         p.panels[p.n_panels].title = titles[i];
         add_lines(&p.panels[p.n_panels++], r, n, values[i], names);
+        if (i == 0 && r[0].n_paces > 0) add_paces(&p.panels[p.n_panels++], r, n, names);
     }
     plot_render(&p, out);
 }

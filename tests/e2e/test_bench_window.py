@@ -68,11 +68,17 @@ def everything_is_in_the_report():
             assert w["tokens_per_second_past"] > 0 and w["tokens_per_second_before"] > 0
             assert 0 < w["step_p50_ms"] <= w["step_p99_ms"] and w["gpu_percent"] is None
             assert w["rss_anon"]["median_bytes"] > w["kv"]["median_bytes"] > 0 and "minor_faults" in w
+            assert w["judged_slope"] in w and "raw_slope_percent_per_100k_tokens" in w and w["allocations"] == 0
+            # 128 tokens apart; where a new young one begins, and at the end, nothing is compared
+            n = len(w["reference"]["tokens"])
+            assert w["reference_points"] == n == len(w["reference"]["run_over_reference"]) and 15 <= n <= 24, n
+            assert w["reference_tokens"] >= 64 * n and all(v > 0 for v in w["reference"]["run_over_reference"])
             n = len(w["series"]["tokens"])
             assert n > 20 and all(len(v) == n for v in w["series"].values())
             assert checks(w)["deep/shallow"] == "inconclusive" and checks(w)["rows attended"] == "pass"
         root = ET.parse(svg).getroot()
         texts = [t.text for t in root.iter("{http://www.w3.org/2000/svg}text")]
+        assert "speed, of the young reference's" in texts
         assert "tokens per second" in texts and "64 rows" in texts and j["model"] in " ".join(texts), texts
 
         notes = os.path.join(d, "NOTES.md")
@@ -82,6 +88,7 @@ def everything_is_in_the_report():
             assert p.returncode in (1, 2), p.stderr
             text = open(notes).read()
             assert text.startswith("# Notes\n") and text.count("\n## ") == n and "| tokens/s past it |" in text
+            assert "| slope to reference (judged) |" in text
         picture = text.rsplit("](", 1)[1].split(")")[0]
         assert os.path.exists(os.path.join(d, picture)), picture
 

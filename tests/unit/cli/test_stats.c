@@ -96,6 +96,48 @@ static void test_fit_covers(void **state) {
     }
 }
 
+static void test_trend_by_hand(void **state) {
+    (void)state;
+    double x[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, room[20];
+    double y[] = {2.1, 3.8, 6.2, 7.8, 10.1, 11.8, 14.1, 15.7, 90, 19.9};
+    stats_interval s = stats_trend(x, y, 10, room);
+    double all[45];
+    size_t n = 0;
+    for (int i = 0; i < 10; i++)
+        for (int j = i + 1; j < 10; j++) all[n++] = (y[j] - y[i]) / (x[j] - x[i]);
+    assert_near(s.value, stats_quantile(all, 45, 0.5), 1e-12); /* all is sorted from here on */
+    /* S has the standard deviation √125, 1.96 of which are 21.9: (45 ∓ 21.9) / 2 */
+    assert_near(s.low, all[10], 1e-12);
+    assert_near(s.high, all[34], 1e-12);
+    assert_true(s.high < 2.5); /* 90 is one value of ten */
+    assert_true(isnan(stats_trend(x, y, 7, room).low));
+    double same[8] = {3, 3, 3, 3, 3, 3, 3, 3};
+    s = stats_trend(x, same, 8, room);
+    assert_true(s.low == 0 && s.value == 0 && s.high == 0);
+}
+
+static void test_trend_covers(void **state) {
+    (void)state;
+    enum { N = 120, TRIES = 500, PLAIN = 0, DRIFTS, WILD, KINDS };
+    for (int kind = 0; kind < KINDS; kind++) {
+        int held = 0;
+        for (uint64_t t = 0; t < TRIES; t++) {
+            double x[N], y[N], room[2 * N], walk = 0;
+            for (uint64_t i = 0; i < N; i++) {
+                walk = (kind == DRIFTS ? 0.5 : 0) * walk + noise(t + 9000, i);
+                x[i] = (double)i;
+                y[i] = 7 - 0.25 * x[i] + walk;
+                if (kind == WILD && rng_uniform_at(t, i) < 0.1) y[i] += 40;
+            }
+            stats_interval s = stats_trend(x, y, N, room);
+            assert_true(s.low <= s.value && s.value <= s.high);
+            held += s.low <= -0.25 && -0.25 <= s.high;
+        }
+        if (held < TRIES * 92 / 100)
+            fail_msg("%d of %d intervals hold the slope (kind %d)", held, TRIES, kind);
+    }
+}
+
 static void test_judge(void **state) {
     (void)state;
     assert_int_equal(stats_judge((stats_interval){0, -0.5, 0.5}, -1, 1), STATS_PASS);
@@ -128,9 +170,10 @@ static void test_times(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_quantiles),   cmocka_unit_test(test_median_covers),
-        cmocka_unit_test(test_fit_by_hand), cmocka_unit_test(test_fit_covers),
-        cmocka_unit_test(test_judge),       cmocka_unit_test(test_times),
+        cmocka_unit_test(test_quantiles),     cmocka_unit_test(test_median_covers),
+        cmocka_unit_test(test_fit_by_hand),   cmocka_unit_test(test_fit_covers),
+        cmocka_unit_test(test_trend_by_hand), cmocka_unit_test(test_trend_covers),
+        cmocka_unit_test(test_judge),         cmocka_unit_test(test_times),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

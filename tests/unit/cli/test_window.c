@@ -73,9 +73,9 @@ static void test_each(void **state) {
     EXPECT("deep/shallow", STATS_INCONCLUSIVE, good.ratio = ((stats_interval){1.021, 1.01, 1.03}));
     EXPECT("deep/shallow", STATS_INCONCLUSIVE, good.n_pairs = 299);
     EXPECT("speed slope", STATS_FAIL, good.slope = ((stats_interval){-3, -4, -1.1}));
-    EXPECT("speed slope", STATS_INCONCLUSIVE, good.slope = ((stats_interval){-40, -74, -7}),
-           good.foreign_cores = 1);
-    EXPECT("speed slope", STATS_PASS, good.foreign_cores = 1);
+    EXPECT("speed slope", STATS_FAIL, good.slope = ((stats_interval){-40, -74, -7}),
+           good.foreign_cores = 1); /* the reference had them too */
+    EXPECT("speed slope", STATS_PASS, good.raw_slope = ((stats_interval){-40, -74, -7}));
     EXPECT("speed slope", STATS_INCONCLUSIVE, good.slope = ((stats_interval){0, -2, 2}));
     EXPECT("speed slope", STATS_PASS, good.slope = ((stats_interval){-0.9, -1.5, -0.3}));
     EXPECT("speed slope", STATS_INCONCLUSIVE, good.slope.low = NAN);

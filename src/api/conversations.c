@@ -106,28 +106,9 @@ static bool save(store_tx *tx, void *ctx, error *err) {
 
 bool conversation_hold(api *a, str id, const char *param, error *err) {
     return store_hold(a->store, id) ||
-           error_set(err, ERR_CONFLICT, param,
+           error_set(err, ERR_CONVERSATION_LOCKED, param,
                      "Another process is currently operating on this conversation. Please retry in "
                      "a few seconds.");
-}
-
-void conversation_reply_error(http_req *r, const error *err) {
-    if (err->code != ERR_CONFLICT) {
-        http_reply_error(r, err);
-        return;
-    }
-    buf body = {0};
-    json_out j = json_begin(&body);
-    json_obj(&j);
-    json_key(&j, "error");
-    json_obj(&j);
-    json_kv_cstr(&j, "message", err->message);
-    json_kv_cstr(&j, "type", "invalid_request_error");
-    json_kv_cstr(&j, "param", err->param);
-    json_kv_cstr(&j, "code", "conversation_locked");
-    json_end_obj(&j);
-    json_end_obj(&j);
-    http_reply(r, 400, "application/json", &body);
 }
 
 /* Its items change: not while an answer is made of them. */
@@ -245,7 +226,7 @@ void route_conversation_items_create(api *a, http_req *r, str arg) {
         !(items = field_need(body, "items", "", &err)) ||
         !field_array(items, "items", MAX_ITEMS_AT_ONCE, &err) ||
         !take_items(a, r, items, k, &err) || !hold(k, r, &err)) {
-        conversation_reply_error(r, &err);
+        http_reply_error(r, &err);
         return;
     }
     api_write(a, r, save, k, say_items);
@@ -313,5 +294,5 @@ void route_conversation_item_delete(api *a, http_req *r, str arg) {
     if (hold(&k->of, r, &err))
         api_write(a, r, delete_item, k, say_conversation);
     else
-        conversation_reply_error(r, &err);
+        http_reply_error(r, &err);
 }

@@ -1,13 +1,9 @@
-#include "api/http.h"
+#include "api/http_impl.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <limits.h>
 #include <linux/tcp.h>
-#include <microhttpd.h>
 #include <netdb.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -15,8 +11,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include <zlib.h>
-#include <zstd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -24,105 +18,15 @@
 
 enum {
     CONNECTION_MEMORY =
-        128 * 1024,          /* the library's pool per connection, mapped and touched as needed;
-                                       room to refuse HTTP_MAX_HEADER in our own words */
+        128 * 1024,          /* the library's pool per connection, mapped and touched as needed:
+                                       HTTP_MAX_HEADER twice, and FRAMING_MAX_FIELDS */
     PULL_TARGET = 16 * 1024, /* enough per pull to keep a socket busy */
     DISCARD_FACTOR = 4,      /* a too large body is read to this multiple before we hang up */
     ARENA_CAP = 256 * 1024 * 1024,
     TRIM_BODY = 1024 * 1024, /* a request this large leaves a heap worth giving back */
-    READER_NICE = 5,         /* of the thread for large bodies: streams that run go first */
     OTHER_FILES = 128,  /* descriptors that connections may not have: the store's, the model's */
     ALIVE_AFTER_S = 30, /* a peer that says nothing is asked whether it is there … */
     ALIVE_EVERY_S = 10, /* … this often */
-};
-
-/* Who holds the request. Only SUSPENDED → WOKEN resumes the connection, so each suspension is
- * resumed exactly once however many wakes race. */
-enum { RUNNING, SUSPENDED, WOKEN };
-
-typedef struct owned {
-    void *ctx;
-    void (*free_fn)(void *);
-    struct owned *next;
-} owned;
-
-typedef struct conn conn;
-
-struct http_req {
-    http_server *server;
-    struct MHD_Connection *mhd;
-    conn *c;
-    arena mem;
-    char id[40];
-    char *method, *path;
-    char *authority; /* of a target like http://name/path; else NULL */
-    str user;
-    int64_t started_ns;
-    buf body;
-    error refusal;    /* of a request without a body: told when it is complete */
-    size_t n_counted; /* bytes of body in the server's sum */
-    bool admitted, long_header, too_large, crowded_out, complete, replied, finished, is_events;
-    /* Its body is read and its handler runs on the reader's thread. An answer given there waits here,
-     * because the library takes answers on its own thread only. */
-    bool is_away;
-    struct http_req *next_away;
-    struct MHD_Response *answer;
-    unsigned answer_status;
-    owned *owned;
-    struct {
-        char *name, *value;
-    } headers[16];
-    int n_headers;
-    /* one of these once the body is complete */
-    http_pull_fn *pull;
-    http_step_fn *step;
-    void *ctx;
-    buf out;
-    size_t out_sent;
-    bool pull_done;
-    atomic_int state;
-    atomic_bool gone;
-    atomic_bool ping;
-    _Atomic int64_t waiting_since; /* a stream's: since when it has nothing to send; 0 = it has */
-    /* a request from inside: no connection */
-    void (*local_wake)(void *ctx);
-    void *local_ctx;
-    int local_status;
-};
-
-/* What a connection is allowed to take its time for. */
-typedef enum phase { PHASE_HEADERS, PHASE_IDLE, PHASE_BODY, PHASE_ANSWER } phase;
-
-struct conn {
-    conn *prev, *next;
-    int fd;
-    phase phase;
-    int64_t deadline_ns; /* 0 = none */
-    http_req *req;       /* while the answer is being made */
-    bool watched;
-    bool bad_target;
-};
-
-struct http_server {
-    struct MHD_Daemon *daemon;
-    http_app app;
-    int port;
-    pthread_t watcher;
-    bool watcher_runs;
-    int epoll_fd, stop_fd;
-    pthread_mutex_t lock; /* conns, and the life of conn.req against the watcher */
-    conn *conns;
-    int max_connections, stall_seconds, ping_seconds;
-    int64_t max_bodies;
-    /* Large bodies, one after the other, the smallest first. */
-    pthread_t reader;
-    bool reader_runs, reader_stops, wants_trim;
-    pthread_mutex_t away_lock;
-    pthread_cond_t away_more;
-    http_req *away;
-    atomic_bool closing;
-    _Atomic uint64_t n_requests, n_aborted, n_timed_out, n_status[6];
-    _Atomic int64_t n_connections, n_active, body_bytes;
 };
 
 /* ── requests ── */
@@ -192,12 +96,12 @@ void http_add_header(http_req *r, const char *name, const char *value) {
 }
 
 void http_own(http_req *r, void *ctx, void (*free_fn)(void *)) {
-    owned *o = arena_alloc(&r->mem, sizeof *o);
+    http_owned *o = arena_alloc(&r->mem, sizeof *o);
     if (!o) { /* nowhere to remember it: give it back at once, the caller's alloc failed as well */
         free_fn(ctx);
         return;
     }
-    *o = (owned){ctx, free_fn, r->owned};
+    *o = (http_owned){ctx, free_fn, r->owned};
     r->owned = o;
 }
 
@@ -213,8 +117,8 @@ static const char *split_target(const char *target, str *authority) {
     return *end ? end : "/";
 }
 
-static http_req *req_new(http_server *s, struct MHD_Connection *mhd, conn *c, const char *method,
-                         const char *path) {
+http_req *http_req_new(http_server *s, struct MHD_Connection *mhd, http_conn *c, const char *method,
+                       const char *path) {
     http_req *r = calloc(1, sizeof *r);
     if (!r) return NULL;
     arena_init(&r->mem, ARENA_CAP);
@@ -245,21 +149,17 @@ static http_req *req_new(http_server *s, struct MHD_Connection *mhd, conn *c, co
     return r;
 }
 
-static void req_free(http_req *r) {
+void http_req_free(http_req *r) {
     http_server *s = r->server;
     bool is_large = r->n_counted > TRIM_BODY;
     atomic_fetch_sub(&s->body_bytes, (int64_t)r->n_counted);
     if (r->answer) MHD_destroy_response(r->answer);
-    for (owned *o = r->owned; o; o = o->next) o->free_fn(o->ctx);
+    for (http_owned *o = r->owned; o; o = o->next) o->free_fn(o->ctx);
     buf_deinit(&r->body);
     buf_deinit(&r->out);
     arena_deinit(&r->mem);
     free(r);
-    if (!is_large) return;
-    pthread_mutex_lock(&s->away_lock);
-    s->wants_trim = true;
-    pthread_cond_signal(&s->away_more);
-    pthread_mutex_unlock(&s->away_lock);
+    if (is_large) http_reader_trim(s);
 }
 
 void http_wake(http_req *r) {
@@ -335,7 +235,7 @@ void http_reply(http_req *r, int status, const char *type, buf *body) {
 
 void http_reply_error(http_req *r, const error *err) {
     const error_info *info = error_get_info(err->code);
-    int status = r->long_header ? 431 : info->http_status;
+    int status = info->http_status;
     if (status == 429 || status == 503) {
         http_add_header(r, "Retry-After", "1");
         http_add_header(r, "retry-after-ms", "1000");
@@ -405,7 +305,7 @@ void http_reply_later(http_req *r, http_step_fn *step, void *ctx) {
 
 http_req *http_local_open(http_server *s, const char *method, const char *path, str body, str user,
                           void (*wake)(void *ctx), void *ctx) {
-    http_req *r = req_new(s, NULL, NULL, method, path);
+    http_req *r = http_req_new(s, NULL, NULL, method, path);
     if (!r) return NULL;
     r->user = user;
     r->local_wake = wake;
@@ -414,7 +314,7 @@ http_req *http_local_open(http_server *s, const char *method, const char *path, 
     buf_append_str(&r->body, body);
     if (!r->body.ptr) buf_reserve(&r->body, 0);
     if (r->body.failed) {
-        req_free(r);
+        http_req_free(r);
         return NULL;
     }
     s->app.handle(s->app.ctx, r);
@@ -448,172 +348,18 @@ bool http_local_poll(http_req *r, int *status, str *body) {
 void http_local_close(http_req *r) {
     if (!r) return;
     atomic_store(&r->gone, true);
-    req_free(r);
-}
-
-/* ── request bodies ── */
-
-static bool inflate_body(str in, buf *out, error *err) {
-    z_stream z = {.next_in = (Bytef *)(uintptr_t)in.ptr, .avail_in = (uInt)in.len};
-    if (in.len > UINT_MAX || inflateInit2(&z, 15 + 32) != Z_OK)
-        return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory to decompress the body.");
-    int got = Z_OK;
-    while (got == Z_OK) {
-        char *at = buf_reserve(out, 64 * 1024);
-        if (!at) break;
-        z.next_out = (Bytef *)at;
-        z.avail_out = 64 * 1024;
-        got = inflate(&z, Z_NO_FLUSH);
-        out->len += 64 * 1024 - z.avail_out;
-        if (got == Z_OK && z.avail_in == 0 && z.avail_out) got = Z_BUF_ERROR; /* cut short */
-    }
-    inflateEnd(&z);
-    if (out->failed)
-        return error_set(err, ERR_BODY_TOO_LARGE, NULL,
-                         "The body is larger than %d bytes after decompression.", HTTP_MAX_BODY);
-    if (got != Z_STREAM_END)
-        return error_set(err, ERR_MALFORMED, NULL, "The body is not valid gzip or deflate data.");
-    return true;
-}
-
-static bool unzstd_body(str in, buf *out, error *err) {
-    ZSTD_DStream *z = ZSTD_createDStream();
-    if (!z)
-        return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory to decompress the body.");
-    ZSTD_DCtx_setParameter(z, ZSTD_d_windowLogMax, 25); /* a hostile frame may ask for gigabytes */
-    ZSTD_inBuffer src = {in.ptr, in.len, 0};
-    size_t left = 1;
-    while (left && !ZSTD_isError(left)) {
-        char *at = buf_reserve(out, 64 * 1024);
-        if (!at) break;
-        ZSTD_outBuffer dst = {at, 64 * 1024, 0};
-        size_t before = src.pos;
-        left = ZSTD_decompressStream(z, &dst, &src);
-        out->len += dst.pos;
-        if (left && !ZSTD_isError(left) && dst.pos == 0 && src.pos == before) break; /* cut short */
-    }
-    ZSTD_freeDStream(z);
-    if (out->failed)
-        return error_set(err, ERR_BODY_TOO_LARGE, NULL,
-                         "The body is larger than %d bytes after decompression.", HTTP_MAX_BODY);
-    if (left) return error_set(err, ERR_MALFORMED, NULL, "The body is not valid zstd data.");
-    return true;
-}
-
-/* Undoes Content-Encoding in place. */
-static bool decode_body(http_req *r, error *err) {
-    const char *enc = http_header(r, "Content-Encoding");
-    if (!enc || !*enc || strcasecmp(enc, "identity") == 0) return true;
-    buf out = {.max = HTTP_MAX_BODY};
-    bool ok;
-    if (strcasecmp(enc, "gzip") == 0 || strcasecmp(enc, "x-gzip") == 0 ||
-        strcasecmp(enc, "deflate") == 0)
-        ok = inflate_body(buf_str(&r->body), &out, err);
-    else if (strcasecmp(enc, "zstd") == 0)
-        ok = unzstd_body(buf_str(&r->body), &out, err);
-    else
-        ok = error_set(
-            err, ERR_CONTENT_ENCODING, NULL,
-            "Content-Encoding '%.40s' is not supported. Send gzip, deflate, zstd or no encoding.",
-            enc);
-    if (!ok) {
-        buf_deinit(&out);
-        return false;
-    }
-    if (!out.ptr) buf_reserve(&out, 0);
-    buf_deinit(&r->body);
-    r->body = out;
-    return true;
-}
-
-/* ── framing ── */
-
-typedef struct framing {
-    int n_length, n_encoding, n_host;
-    bool bad_length, bad_encoding, bad_bytes;
-    uint64_t length;
-    size_t n_bytes;
-} framing;
-
-static enum MHD_Result see_header(void *cls, enum MHD_ValueKind kind, const char *key,
-                                  size_t key_len, const char *value, size_t value_len) {
-    (void)kind;
-    framing *f = cls;
-    str k = str_make(key, key_len), v = str_make(value, value_len);
-    f->n_bytes += k.len + v.len + 4; /* ": " and the line's end */
-    for (size_t i = 0; i < k.len; i++)
-        if ((unsigned char)k.ptr[i] <= ' ' || (unsigned char)k.ptr[i] == 0x7F) f->bad_bytes = true;
-    for (size_t i = 0; i < v.len; i++) {
-        unsigned char c = (unsigned char)v.ptr[i];
-        if ((c < ' ' && c != '\t') || c == 0x7F) f->bad_bytes = true;
-    }
-    if (k.len == 14 && strncasecmp(key, "Content-Length", 14) == 0) {
-        f->n_length++;
-        uint64_t n = 0;
-        if (v.len == 0) f->bad_length = true;
-        for (size_t i = 0; i < v.len; i++) {
-            if (v.ptr[i] < '0' || v.ptr[i] > '9' || n > UINT64_MAX / 10 - 10) {
-                f->bad_length = true;
-                break;
-            }
-            n = n * 10 + (uint64_t)(v.ptr[i] - '0');
-        }
-        f->length = n;
-    } else if (k.len == 17 && strncasecmp(key, "Transfer-Encoding", 17) == 0) {
-        f->n_encoding++;
-        if (v.len != 7 || strncasecmp(v.ptr, "chunked", 7) != 0) f->bad_encoding = true;
-    } else if (k.len == 4 && strncasecmp(key, "Host", 4) == 0) {
-        f->n_host++;
-    }
-    return MHD_YES;
-}
-
-/* RFC 9112 §6: what two parsers could read differently is refused. */
-static bool check_framing(http_req *r, const char *version, bool *has_body, error *err) {
-    framing f = {.n_bytes = strlen(r->path)};
-    bool is_old = strcmp(version, "HTTP/1.0") == 0;
-    MHD_get_connection_values_n(r->mhd, MHD_HEADER_KIND, see_header, &f);
-    *has_body = f.length || f.n_encoding;
-    if (f.bad_bytes)
-        return error_set(err, ERR_MALFORMED, NULL, "A header holds control characters.");
-    if (r->c && r->c->bad_target)
-        return error_set(err, ERR_MALFORMED, NULL, "The request's target holds a NUL (%%00).");
-    if (r->authority && !r->authority[0])
-        return error_set(err, ERR_MALFORMED, NULL, "The request's target names no host.");
-    r->long_header = f.n_bytes > HTTP_MAX_HEADER;
-    if (r->long_header)
-        return error_set(err, ERR_BODY_TOO_LARGE, NULL,
-                         "The request line and headers have %zu bytes; at most %d are accepted.",
-                         f.n_bytes, HTTP_MAX_HEADER);
-    if (f.n_length > 1 || f.bad_length)
-        return error_set(err, ERR_MALFORMED, NULL,
-                         "There must be one numeric Content-Length header.");
-    if (f.n_encoding > 1 || f.bad_encoding)
-        return error_set(err, ERR_MALFORMED, NULL,
-                         "The only Transfer-Encoding supported is chunked.");
-    if (f.n_length && f.n_encoding)
-        return error_set(err, ERR_MALFORMED, NULL,
-                         "Content-Length and Transfer-Encoding exclude each other.");
-    if (f.n_encoding && is_old)
-        return error_set(err, ERR_MALFORMED, NULL, "HTTP/1.0 has no Transfer-Encoding.");
-    if (f.n_host > 1 || (f.n_host == 0 && !is_old))
-        return error_set(err, ERR_MALFORMED, NULL, "There must be exactly one Host header.");
-    if (f.length > HTTP_MAX_BODY)
-        return error_set(err, ERR_BODY_TOO_LARGE, NULL,
-                         "The body has %llu bytes; at most %d are accepted.",
-                         (unsigned long long)f.length, HTTP_MAX_BODY);
-    return true;
+    http_req_free(r);
 }
 
 /* ── the library's callbacks ── */
 
-static conn *get_conn(struct MHD_Connection *mhd) {
+static http_conn *get_conn(struct MHD_Connection *mhd) {
     const union MHD_ConnectionInfo *i =
         MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     return i ? i->socket_context : NULL;
 }
 
-static void set_phase(http_server *s, conn *c, phase p, int seconds) {
+void http_set_phase(http_server *s, http_conn *c, http_phase p, int seconds) {
     if (!c) return;
     pthread_mutex_lock(&s->lock);
     c->phase = p;
@@ -624,7 +370,7 @@ static void set_phase(http_server *s, conn *c, phase p, int seconds) {
 /* From now on the client's leaving is news. */
 static void watch(http_req *r) {
     http_server *s = r->server;
-    conn *c = r->c;
+    http_conn *c = r->c;
     if (!c) return;
     pthread_mutex_lock(&s->lock);
     c->req = r;
@@ -637,7 +383,7 @@ static void watch(http_req *r) {
 
 static void unwatch(http_req *r) {
     http_server *s = r->server;
-    conn *c = r->c;
+    http_conn *c = r->c;
     if (!c) return;
     pthread_mutex_lock(&s->lock);
     if (c->watched) epoll_ctl(s->epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
@@ -648,147 +394,39 @@ static void unwatch(http_req *r) {
     pthread_mutex_unlock(&s->lock);
 }
 
-/* Only at the end of the upload can an answer be queued; a client that never ends it is cut off. out_sent
- * counts what was thrown away. */
-static void take_body(http_req *r, const char *data, size_t n) {
-    http_server *s = r->server;
-    if (!r->admitted) return;
-    if (!r->too_large && !r->crowded_out) {
-        int64_t all = atomic_fetch_add(&s->body_bytes, (int64_t)n) + (int64_t)n;
-        r->n_counted += n;
-        r->crowded_out = all > s->max_bodies;
-        if (!r->crowded_out) buf_append(&r->body, data, n);
-        if (!r->body.failed && !r->crowded_out) return;
-        r->too_large = r->body.failed;
-        r->out_sent = r->body.len;
-        buf_deinit(&r->body);
-        atomic_fetch_sub(&s->body_bytes, (int64_t)r->n_counted);
-        r->n_counted = 0;
-    }
-    r->out_sent += n;
-}
-
-/* What decompressing added. */
-static bool count_decoded(http_req *r) {
-    http_server *s = r->server;
-    int64_t more = (int64_t)r->body.len - (int64_t)r->n_counted;
-    r->n_counted = r->body.len;
-    return atomic_fetch_add(&s->body_bytes, more) + more <= s->max_bodies;
-}
-
-/* The whole request is here. */
-static void begin(http_req *r) {
-    static const char crowded[] =
-        "The requests that are here now fill the memory for their bodies.";
-    http_server *s = r->server;
-    error err = {0};
-    if (error_is_set(&r->refusal))
-        err = r->refusal;
-    else if (r->too_large)
-        error_set(&err, ERR_BODY_TOO_LARGE, NULL, "The body has more than %d bytes.",
-                  HTTP_MAX_BODY);
-    else if (r->crowded_out)
-        error_set(&err, ERR_OVERLOADED, NULL, "%s", crowded);
-    else if (!r->body.ptr && !buf_reserve(&r->body, 0))
-        error_set(&err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
-    else if (decode_body(r, &err) && !count_decoded(r))
-        error_set(&err, ERR_OVERLOADED, NULL, "%s", crowded);
-    if (error_is_set(&err))
-        http_reply_error(r, &err);
-    else
-        s->app.handle(s->app.ctx, r);
-}
-
-/* ── large bodies ── */
-
-static bool is_heavy(const http_req *r) {
-    return r->body.len > HTTP_LIGHT_BODY || http_header(r, "Content-Encoding");
-}
-
-/* The connection stands still until the reader is done with it; wakes in between leave their mark. */
-static bool send_away(http_req *r) {
-    http_server *s = r->server;
-    pthread_mutex_lock(&s->away_lock);
-    bool ok = !s->reader_stops;
-    if (ok) {
-        MHD_suspend_connection(r->mhd);
-        r->is_away = true;
-        http_req **at = &s->away; /* smaller ones first: 20 KB do not wait for many times 30 MB */
-        while (*at && (*at)->body.len <= r->body.len) at = &(*at)->next_away;
-        r->next_away = *at;
-        *at = r;
-        pthread_cond_signal(&s->away_more);
-    }
-    pthread_mutex_unlock(&s->away_lock);
-    return ok;
-}
-
-static void come_back(http_req *r) {
-    r->is_away = false;
-    if (!r->answer) return;
-    r->replied = MHD_queue_response(r->mhd, r->answer_status, r->answer) == MHD_YES;
-    MHD_destroy_response(r->answer);
-    r->answer = NULL;
-}
-
-static void *read_main(void *arg) {
-    http_server *s = arg;
-    if (setpriority(PRIO_PROCESS, (id_t)gettid(), READER_NICE) != 0)
-        log_line(LOG_DEBUG, "http", "the reader's priority: %s", strerror(errno));
-    pthread_mutex_lock(&s->away_lock);
-    for (;;) {
-        http_req *r = s->away;
-        if (r) {
-            s->away = r->next_away;
-            bool runs = !s->reader_stops && !atomic_load(&r->gone);
-            pthread_mutex_unlock(&s->away_lock);
-            if (runs) begin(r);
-            MHD_resume_connection(r->mhd);
-            pthread_mutex_lock(&s->away_lock);
-        } else if (s->reader_stops) {
-            break;
-        } else if (s->wants_trim) {
-            s->wants_trim = false;
-            pthread_mutex_unlock(&s->away_lock);
-            os_trim_heap();
-            pthread_mutex_lock(&s->away_lock);
-        } else {
-            pthread_cond_wait(&s->away_more, &s->away_lock);
-        }
-    }
-    pthread_mutex_unlock(&s->away_lock);
-    return NULL;
+static bool has_body(const http_req *r) {
+    const char *length = http_header(r, "Content-Length");
+    return http_header(r, "Transfer-Encoding") || (length && strspn(length, "0") != strlen(length));
 }
 
 static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const char *url,
                                   const char *method, const char *version, const char *data,
                                   size_t *data_len, void **req) {
+    (void)version;
     http_server *s = cls;
     http_req *r = *req;
-    error err = {0};
     if (!r) {
-        conn *c = get_conn(mhd);
-        *req = r = req_new(s, mhd, c, method, url);
+        http_conn *c = get_conn(mhd);
+        if (!c ||
+            !c->seen) { /* bytes that did not pass http_input.c: nothing may be built on them */
+            log_line(LOG_ERROR, "http", "a request came unseen; it is not answered");
+            return MHD_NO;
+        }
+        *req = r = http_req_new(s, mhd, c, method, url);
         if (!r) return MHD_NO;
         atomic_fetch_add(&s->n_requests, 1);
         atomic_fetch_add(&s->n_active, 1);
-        bool has_body;
-        if (!check_framing(r, version, &has_body, &err)) {
-            http_add_header(r, "Connection", "close");
-            http_reply_error(r, &err);
-            return r->replied ? MHD_YES : MHD_NO;
-        }
         /* An answer given now closes the connection, for the library will not read the body. */
-        if (!s->app.admit(s->app.ctx, r, &r->refusal) && has_body) {
+        if (!s->app.admit(s->app.ctx, r, &r->refusal) && has_body(r)) {
             http_reply_error(r, &r->refusal);
             return r->replied ? MHD_YES : MHD_NO;
         }
         r->admitted = true;
-        set_phase(s, c, PHASE_BODY, HTTP_BODY_SECONDS);
+        http_set_phase(s, c, PHASE_BODY, HTTP_BODY_SECONDS);
         return MHD_YES;
     }
     if (*data_len) {
-        take_body(r, data, *data_len);
+        http_body_take(r, data, *data_len);
         *data_len = 0;
         return r->out_sent > (size_t)HTTP_MAX_BODY * DISCARD_FACTOR ? MHD_NO : MHD_YES;
     }
@@ -796,10 +434,10 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
         r->complete = true;
         r->out_sent = 0;
         watch(r);
-        if (is_heavy(r)) return send_away(r) ? MHD_YES : MHD_NO;
-        begin(r);
+        if (!http_body_begin(r)) return MHD_NO;
+        if (r->is_away) return MHD_YES;
     } else if (r->is_away) {
-        come_back(r);
+        http_body_come_back(r);
     }
     if (r->replied) return MHD_YES;
     if (!r->step) return MHD_NO; /* a handler that neither replied nor waits could not get memory */
@@ -818,7 +456,7 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **req,
     unwatch(r);
     if (code != MHD_REQUEST_TERMINATED_COMPLETED_OK && !r->finished)
         atomic_fetch_add(&s->n_aborted, 1);
-    req_free(r);
+    http_req_free(r);
     *req = NULL;
     atomic_fetch_sub(&s->n_active, 1);
 }
@@ -827,7 +465,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **ctx,
                           enum MHD_ConnectionNotificationCode code) {
     http_server *s = cls;
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
-        conn *c = calloc(1, sizeof *c);
+        http_conn *c = calloc(1, sizeof *c);
         const union MHD_ConnectionInfo *i =
             MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
         *ctx = c;
@@ -837,6 +475,12 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **ctx,
             return;
         }
         c->fd = i->connect_fd;
+        c->server = s;
+        if (!http_input_open(c)) {
+            free(c);
+            *ctx = NULL;
+            return;
+        }
         /* The kernel would grow this to megabytes for a client that does not read. */
         int send_buffer = HTTP_STREAM_CAP;
         if (setsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof send_buffer) != 0)
@@ -862,7 +506,8 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **ctx,
         pthread_mutex_unlock(&s->lock);
         atomic_fetch_add(&s->n_connections, 1);
     } else if (*ctx) {
-        conn *c = *ctx;
+        http_conn *c = *ctx;
+        http_input_close(c);
         pthread_mutex_lock(&s->lock);
         if (c->watched) epoll_ctl(s->epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
         if (c->prev)
@@ -879,9 +524,8 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **ctx,
 
 /* The request line is here: its headers have a deadline of their own, also on a kept connection. */
 static void *on_request_line(void *cls, const char *uri, struct MHD_Connection *mhd) {
-    conn *c = get_conn(mhd);
-    if (c) c->bad_target = strstr(uri, "%00") != NULL;
-    set_phase(cls, c, PHASE_HEADERS, HTTP_HEADER_SECONDS);
+    (void)uri;
+    http_set_phase(cls, get_conn(mhd), PHASE_HEADERS, HTTP_HEADER_SECONDS);
     return NULL;
 }
 
@@ -895,7 +539,7 @@ static void on_log(void *cls, const char *fmt, va_list ap) {
 /* ── the watcher ── */
 
 /* What of its time a connection gives up when connections run out. */
-static int64_t spare_ns(const conn *c) {
+static int64_t spare_ns(const http_conn *c) {
     int64_t second = 1000000000;
     return c->phase == PHASE_IDLE      ? HTTP_IDLE_SECONDS * second
            : c->phase == PHASE_HEADERS ? (HTTP_HEADER_SECONDS - HTTP_HURRY_SECONDS) * second
@@ -911,20 +555,20 @@ static void *watch_main(void *arg) {
         int64_t now = clock_ns();
         pthread_mutex_lock(&s->lock);
         for (int i = 0; i < n; i++) {
-            conn *ready = events[i].data.ptr;
+            http_conn *ready = events[i].data.ptr;
             if (!ready) { /* the stop eventfd */
                 pthread_mutex_unlock(&s->lock);
                 return NULL;
             }
             /* The event may be older than the connection's end: believe only what is listed. */
-            for (conn *c = s->conns; c; c = c->next)
+            for (http_conn *c = s->conns; c; c = c->next)
                 if (c == ready && c->req && c->watched) {
                     atomic_store(&c->req->gone, true);
                     http_wake(c->req);
                 }
         }
         int64_t n_over = atomic_load(&s->n_connections) - s->max_connections / 4 * 3;
-        for (conn *c = s->conns; c; c = c->next) {
+        for (http_conn *c = s->conns; c; c = c->next) {
             bool is_spare = n_over > 0 && c->deadline_ns && now > c->deadline_ns - spare_ns(c);
             if (is_spare) n_over--;
             if (is_spare || (c->deadline_ns && now > c->deadline_ns)) {
@@ -1000,11 +644,10 @@ http_server *http_open(const http_options *o, const http_app *app, error *err) {
         goto fail;
     }
     s->watcher_runs = true;
-    if (pthread_create(&s->reader, NULL, read_main, s) != 0) {
+    if (!http_reader_start(s)) {
         error_set(err, ERR_IO, NULL, "The server's reader cannot start.");
         goto fail;
     }
-    s->reader_runs = true;
     /* Not the library's epoll mode: it waits for edges, and 0.9.75 loses those of a client that leaves
      * while its request is read or its stream is broken off, connection and descriptor with it. poll
      * looks at every connection that is not suspended, which most are while they wait for tokens. */
@@ -1049,19 +692,13 @@ void http_close(http_server *s) {
             log_line(LOG_WARN, "http", "cannot stop the watcher");
         pthread_join(s->watcher, NULL);
     }
-    if (s->reader_runs) {
-        pthread_mutex_lock(&s->away_lock);
-        s->reader_stops = true;
-        pthread_cond_signal(&s->away_more);
-        pthread_mutex_unlock(&s->away_lock);
-        pthread_join(s->reader, NULL);
-    }
+    http_reader_stop(s);
     if (s->daemon) {
         int listener = MHD_quiesce_daemon(s->daemon);
         /* The library refuses to stop with suspended connections: wake them all to see `gone`. Nobody is
          * suspended from now on, but for those that find the wake which came a moment before. */
         pthread_mutex_lock(&s->lock);
-        for (conn *c = s->conns; c; c = c->next)
+        for (http_conn *c = s->conns; c; c = c->next)
             if (c->req) {
                 atomic_store(&c->req->gone, true);
                 http_wake(c->req);

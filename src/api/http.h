@@ -4,8 +4,8 @@
  * What the library leaves open is guarded here:
  *   - a client that leaves while nothing is being sent is seen by a watcher
  *     (EPOLLRDHUP), which wakes the request so that its work is cancelled;
- *   - strict framing: several or non-numeric Content-Length, Content-Length beside
- *     Transfer-Encoding, an encoding other than chunked, several Host: 400 and close;
+ *   - strict framing (http_framing.h): what is not HTTP, or could be read in two ways, never
+ *     becomes a request; it is answered with the app's error (400, 413, 431) and closed;
  *   - answers are pulled: a stream holds at most HTTP_STREAM_CAP bytes that the
  *     client has not taken;
  *   - headers and bodies have deadlines however slowly their bytes trickle, and a
@@ -20,9 +20,6 @@
  * on one of the HTTP threads, a handler there or, for a body of more than HTTP_LIGHT_BODY
  * bytes or one that is compressed, on a thread for those, so that nobody's stream waits
  * while it is read. http_wake may be called from any thread and never blocks.
- *
- * What is not HTTP at all never becomes a request: the library answers it with a page
- * of its own (400, 413, 414, 431, 505) and closes.
  */
 #ifndef API_HTTP_H
 #define API_HTTP_H

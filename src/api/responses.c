@@ -28,7 +28,7 @@ void route_response_create(api *a, http_req *r, str arg) {
     run *k = body ? run_decode(a, http_user(r), body, NULL, RUN_TO_ANSWER, &err) : NULL;
     if (!k || !run_start(k, &err)) {
         run_free(k);
-        conversation_reply_error(r, &err);
+        http_reply_error(r, &err);
         return;
     }
     run_put_headers(k, r);

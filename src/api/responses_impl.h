@@ -112,9 +112,7 @@ bool compaction_apply(run *k, error *err);
 
 /* conversations.c */
 bool conversation_put_items(store_tx *tx, str owner, str id, json_t *items, error *err);
-/* ERR_CONFLICT when somebody works on it. */
+/* ERR_CONVERSATION_LOCKED when somebody works on it. */
 bool conversation_hold(api *a, str id, const char *param, error *err);
-/* Replies with an error; that one as OpenAI has it: a 400 with the code conversation_locked. */
-void conversation_reply_error(http_req *r, const error *err);
 
 #endif

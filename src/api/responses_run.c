@@ -489,7 +489,7 @@ static bool resume_one(runs *s, const char *id) {
             run_unref(k);
         } else {
             run_free(k);
-            if (err.code == ERR_RATE_LIMIT || err.code == ERR_CONFLICT)
+            if (err.code == ERR_RATE_LIMIT || err.code == ERR_CONVERSATION_LOCKED)
                 go_on = false;
             else
                 fail_row(s, &row, &err);

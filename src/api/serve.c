@@ -109,6 +109,16 @@ static bool admit(void *ctx, http_req *r, error *err) {
     if (strcmp(http_method(r), "OPTIONS") == 0) return true;
     route_match m = route_find(http_method(r), http_path(r));
     if (!(m.found == ROUTE_OK && m.open) && !check_key(a, r, err)) return false;
+    const char *upgrade = http_header(r, "Upgrade");
+    if (upgrade && strcasecmp(upgrade, "websocket") == 0 && strcmp(http_method(r), "GET") == 0 &&
+        (m.found == ROUTE_WRONG_METHOD || m.found == ROUTE_NOT_IMPLEMENTED)) {
+        /* Codex takes this status as "use HTTP from now on"; after any other it tries again. */
+        http_add_header(r, "Upgrade", "HTTP/1.1");
+        return error_set(
+            err, ERR_UPGRADE_REQUIRED, NULL,
+            "This server has no WebSockets. Send plain HTTP requests to %.200s; they can be streamed.",
+            http_path(r));
+    }
     if (m.found == ROUTE_WRONG_METHOD) {
         http_add_header(r, "Allow", m.allow);
         return error_set(err, ERR_METHOD, NULL, "Not allowed to %.16s on %.200s. Use %s.",

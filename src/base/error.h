@@ -34,12 +34,15 @@ typedef enum error_code {
     ERR_INVALID_API_KEY,
     ERR_FORBIDDEN,
     ERR_NOT_FOUND,
-    ERR_PREVIOUS_RESPONSE, /* previous_response_id names none */
-    ERR_CONFLICT,          /* not in this object's state */
+    ERR_PREVIOUS_RESPONSE,   /* previous_response_id names none */
+    ERR_CONVERSATION_LOCKED, /* another request is answered in it */
+    ERR_CONFLICT,            /* not in this object's state */
     ERR_MODEL_NOT_FOUND,
     ERR_UNKNOWN_URL,
     ERR_METHOD,
     ERR_BODY_TOO_LARGE,
+    ERR_HEADER_TOO_LARGE,
+    ERR_UPGRADE_REQUIRED, /* a WebSocket was asked for; plain HTTP is what there is */
     ERR_CONTENT_ENCODING,
     ERR_RATE_LIMIT, /* queue full */
     /* what we do not do (yet) */

@@ -37,6 +37,64 @@ def ambiguous_framing_is_refused():
 
 
 @test
+def what_is_no_http_is_refused_in_json():
+    """One answer, in the API's own words and shape, and then the end of the connection."""
+    n = b"Content-Length: %d\r\n" % len(BODY)
+    te = head(b"Transfer-Encoding: chunked\r\n")
+    get = lambda line: line + b"\r\nHost: localhost\r\n\r\n"
+    cases = {
+        "TLS": (b"\x16\x03\x01\x02\x00" + bytes(200), 400), "one word": (b"GET\r\n\r\n", 400),
+        "HTTP/0.9": (b"GET /health\r\n\r\n", 400), "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        "another protocol": (get(b"GET /health HTTX/1.1"), 400), "a space in the target": (get(b"GET /a b HTTP/1.1"), 400),
+        "NUL in the target": (get(b"GET /health\0/x HTTP/1.1"), 400), "NUL in the method": (get(b"GE\0T /health HTTP/1.1"), 400),
+        "no colon": (head(b"nocolon\r\n" + n) + BODY, 400), "no name": (head(b": x\r\n" + n) + BODY, 400),
+        "space before the colon": (head(b"A : x\r\n" + n) + BODY, 400), "folded": (head(b"A: x\r\n y\r\n" + n) + BODY, 400),
+        "NUL in a value": (head(b"X-A: a\0b\r\n" + n) + BODY, 400), "NUL behind a value": (head(b"X-A: a\0\r\n" + n) + BODY, 400),
+        "NUL in a name": (head(b"X\0A: a\r\n" + n) + BODY, 400), "a bare CR": (head(b"A: x\ry\r\n" + n) + BODY, 400),
+        "a long value": (head(b"A: " + b"a" * 200000 + b"\r\n" + n) + BODY, 431),
+        "many fields": (head(b"".join(b"A%d: a\r\n" % i for i in range(9000)) + n) + BODY, 431),
+        "many arguments": (get(b"GET /health?" + b"&a" * 9000 + b" HTTP/1.1"), 431),
+        "length with a sign": (head(b"Content-Length: +5\r\n") + BODY, 400), "length in words": (head(b"Content-Length: five\r\n") + BODY, 400),
+        "a list of lengths": (head(b"Content-Length: 5, 5\r\n") + BODY, 400), "no length": (head(b"Content-Length:\r\n") + BODY, 400),
+        "two lengths": (head(n + n) + BODY, 400), "length beyond 64 bits": (head(b"Content-Length: " + b"9" * 30 + b"\r\n") + BODY, 413),
+        "length and chunks": (head(n + b"Transfer-Encoding: chunked\r\n") + b"0\r\n\r\n", 400),
+        "chunk size in words": (te + b"xyz\r\nabc\r\n0\r\n\r\n", 400), "negative chunk size": (te + b"-5\r\nabc\r\n0\r\n\r\n", 400),
+        "chunk size beyond 64 bits": (te + b"F" * 20 + b"\r\nabc\r\n0\r\n\r\n", 413), "wrong end of a chunk": (te + b"2\r\n{}XX0\r\n\r\n", 400),
+        "long extension": (te + b"2;" + b"a" * 200000 + b"\r\n{}\r\n0\r\n\r\n", 400), "a bad trailer": (te + b"2\r\n{}\r\n0\r\nnocolon\r\n\r\n", 400),
+    }
+    with Server() as s:
+        def check(name, got, want):
+            top, _, rest = got.partition(b"\r\n\r\n")
+            assert status(got) == want, f"{name}: {got[:200]}"
+            assert b"Content-Type: application/json" in top and b"x-request-id: req_" in top and b"Connection: close" in top, (name, top)
+            assert int(top.lower().split(b"content-length: ")[1].split()[0]) == len(rest), (name, got)
+            return json.loads(rest)["error"]
+        for name, (data, want) in cases.items():
+            t = time.monotonic()
+            error = check(name, s.raw(data, timeout=10, until_close=True), want)
+            assert error["type"] == "invalid_request_error" and error["code"] is None and error["message"], (name, error)
+            assert time.monotonic() - t < 5, name
+        # the second request of a connection, sent with the first and after it
+        ok = get(b"GET /health HTTP/1.1")
+        both = s.raw(ok + b"nonsense\r\n\r\n", until_close=True)
+        assert both.startswith(b"HTTP/1.1 200") and both.index(b'{"status":"ok"}') < both.index(b"HTTP/1.1 400"), both
+        c = s.socket()
+        c.sendall(ok)
+        while not (got := c.recv(65536)).endswith(b'{"status":"ok"}'):
+            assert got
+        c.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: \0\r\n\r\n")
+        check("after a good one", c.recv(65536), 400)
+        c.close()
+        # in pieces, and in Anthropic's shape
+        c = s.socket()
+        for byte in b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nA: \0":
+            c.sendall(bytes([byte]))
+        assert check("byte by byte", c.recv(65536), 400)["type"] == "invalid_request_error"
+        c.close()
+        assert s.raw(b"POST /v1/messages HTTP/1.1\r\nA\r\n").endswith(b'"}') and s.get("/health") == {"status": "ok"}
+
+
+@test
 def ordinary_bodies_pass():
     with Server() as s:
         n = str(len(BODY)).encode()
@@ -55,6 +113,20 @@ def ordinary_bodies_pass():
         bomb = gzip.compress(b" " * (40 << 20))
         st, _, data = s.request("POST", CHAT, bomb, {"Content-Type": "application/json", "Content-Encoding": "gzip"})
         assert st == 413, (st, data)
+
+
+@test
+def websockets_are_sent_back_to_http():
+    ask = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    with Server() as s:
+        got = s.raw(head(ask, b"GET", b"/v1/responses"))
+        assert status(got) == 426 and b"\r\nUpgrade: HTTP/1.1\r\n" in got, got
+        error = json.loads(got.split(b"\r\n\r\n", 1)[1])["error"]
+        assert error["code"] == "upgrade_required" and "HTTP" in error["message"], error
+        # who asks for another protocol, or is served as it is, is not sent back
+        assert status(s.raw(head(b"Connection: Upgrade\r\nUpgrade: h2c\r\n", b"GET", b"/health"))) == 200
+        assert status(s.raw(head(ask, b"GET", b"/health"))) == 200
+        assert status(s.raw(head(b"", b"GET", b"/v1/responses"))) == 405 and status(s.raw(head(ask, b"GET", b"/v1/nothing"))) == 404
 
 
 @test

@@ -7,6 +7,7 @@
  *
  * Source: Anthropic's API reference, version 2023-06-01.
  */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -26,7 +27,9 @@ static const char *error_type(int status) {
     switch (status) {
     case 400:
     case 405:
-    case 415: return "invalid_request_error";
+    case 415:
+    case 426:
+    case 431: return "invalid_request_error";
     case 401: return "authentication_error";
     case 403: return "permission_error";
     case 404: return "not_found_error";
@@ -69,6 +72,7 @@ typedef struct params {
     str system;
     bool has_system, shows_thinking, never_thinks;
     str effort, asked_effort; /* of thinking; of output_config, which goes before it */
+    int64_t budget_tokens;    /* of thinking; 0 = none */
     chat_answer answer;
 } params;
 
@@ -99,11 +103,41 @@ static bool join(joined *t, str more, const char *between, error *err) {
     return true;
 }
 
+/* Where to cache: prompts are kept by themselves, so it is only checked. Of a block, a tool or the whole. */
+static bool check_cache_control(json_t *v, const char *path, error *err) {
+    static const char *const types[] = {"ephemeral", NULL}, *const ttls[] = {"5m", "1h", NULL};
+    field_path p;
+    int which;
+    json_t *type, *ttl;
+    return field_object(v, path, err) && (type = field_need(v, "type", path, err)) &&
+           field_enum(type, path_member(&p, path, "type"), types, &which, err) &&
+           (!(ttl = field_get(v, "ttl")) ||
+            field_enum(ttl, path_member(&p, path, "ttl"), ttls, &which, err));
+}
+
+/* Members that change nothing here, in any block or tool. */
+static bool check_marks(json_t *object, const char *path, error *err) {
+    static const char *const texts[] = {"title", "context", "signature"};
+    field_path p;
+    json_t *v;
+    str s;
+    bool b;
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        if ((v = field_get(object, texts[i])) &&
+            !field_str(v, path_member(&p, path, texts[i]), &s, err))
+            return false;
+    if ((v = field_get(object, "is_error")) &&
+        !field_bool(v, path_member(&p, path, "is_error"), &b, err))
+        return false;
+    v = field_get(object, "cache_control");
+    return !v || check_cache_control(v, path_member(&p, path, "cache_control"), err);
+}
+
 static bool block_type(json_t *block, const char *path, str *type, error *err) {
     field_path p;
     json_t *v;
     return field_object(block, path, err) && (v = field_need(block, "type", path, err)) &&
-           field_str(v, path_member(&p, path, "type"), type, err);
+           field_str(v, path_member(&p, path, "type"), type, err) && check_marks(block, path, err);
 }
 
 static bool member_str(json_t *block, const char *name, const char *path, str *out, error *err) {
@@ -211,6 +245,7 @@ static bool decode_thinking(const field_ctx *c, json_t *v, const char *path, voi
     if (!(budget = field_need(v, "budget_tokens", path, err)) ||
         !field_int(budget, path_member(&at, path, "budget_tokens"), 1024, 1ll << 40, &n, err))
         return false;
+    p->budget_tokens = n;
     p->effort = n <= LOW_BUDGET ? STR("low") : n <= MEDIUM_BUDGET ? STR("medium") : STR("high");
     return true;
 }
@@ -251,6 +286,59 @@ static bool decode_output_format(const field_ctx *c, json_t *v, const char *path
     (void)c;
     return take_format(v, path, "output_format.schema", out, err);
 }
+
+static bool decode_cache_control(const field_ctx *c, json_t *v, const char *path, void *out,
+                                 error *err) {
+    (void)c, (void)out;
+    return check_cache_control(v, path, err);
+}
+
+static bool decode_metadata(const field_ctx *c, json_t *v, const char *path, void *out,
+                            error *err) {
+    enum { MAX_USER = 256 };
+    (void)c, (void)out;
+    field_path p;
+    str s;
+    json_t *user;
+    return field_object(v, path, err) &&
+           (!(user = field_get(v, "user_id")) ||
+            (field_str(user, path_member(&p, path, "user_id"), &s, err) &&
+             field_max_chars(s, p.text, MAX_USER, err)));
+}
+
+static bool decode_context_management(const field_ctx *c, json_t *v, const char *path, void *out,
+                                      error *err) {
+    (void)c, (void)out;
+    field_path list, at, p;
+    json_t *edits, *type;
+    str s;
+    if (!field_object(v, path, err)) return false;
+    if (!(edits = field_get(v, "edits"))) return true;
+    if (!field_array(edits, path_member(&list, path, "edits"), API_MAX_PARTS, err)) return false;
+    for (size_t i = 0; i < json_array_size(edits); i++) {
+        json_t *edit = json_array_get(edits, i);
+        path_index(&at, list.text, i);
+        if (!field_object(edit, at.text, err) || !(type = field_need(edit, "type", at.text, err)) ||
+            !field_str(type, path_member(&p, at.text, "type"), &s, err))
+            return false;
+    }
+    return true;
+}
+
+/* None are as good as no list. */
+static bool decode_mcp_servers(const field_ctx *c, json_t *v, const char *path, void *out,
+                               error *err) {
+    return field_array(v, path, API_MAX_PARTS, err) &&
+           (json_array_size(v) == 0 || gen_decode_not_implemented(c, v, path, out, err));
+}
+
+static bool decode_container(const field_ctx *c, json_t *v, const char *path, void *out,
+                             error *err) {
+    return (json_is_string(v) || field_object(v, path, err)) &&
+           gen_decode_not_implemented(c, v, path, out, err);
+}
+
+static const char *const service_tiers[] = {"auto", "standard_only", NULL};
 
 static const field fields[] = {
     {.name = "model",
@@ -319,15 +407,31 @@ static const field fields[] = {
      .doc = "the older name of output_config.format"},
     {.name = "seed", .kind = FIELD_CUSTOM, .decode = gen_decode_seed, .doc = "extension"},
     {.name = "context_management",
-     .kind = FIELD_ACCEPT,
-     .doc = "accepted, no effect: nothing is cleared"},
-    {.name = "metadata", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
-    {.name = "service_tier", .kind = FIELD_ACCEPT, .doc = "accepted, no effect"},
-    {.name = "container", .kind = FIELD_CUSTOM, .decode = gen_decode_not_implemented, .doc = "501"},
+     .kind = FIELD_CUSTOM,
+     .decode = decode_context_management,
+     .doc = "checked, no effect: nothing is cleared"},
+    {.name = "cache_control",
+     .kind = FIELD_CUSTOM,
+     .decode = decode_cache_control,
+     .doc = "checked, no effect: prompts are cached by themselves"},
+    {.name = "metadata",
+     .kind = FIELD_CUSTOM,
+     .decode = decode_metadata,
+     .doc = "checked, no effect"},
+    {.name = "service_tier",
+     .kind = FIELD_ENUM,
+     .offset = FIELD_NOWHERE,
+     .values = service_tiers,
+     .doc = "checked, no effect"},
+    {.name = "inference_geo",
+     .kind = FIELD_STR,
+     .offset = FIELD_NOWHERE,
+     .doc = "checked, no effect"},
+    {.name = "container", .kind = FIELD_CUSTOM, .decode = decode_container, .doc = "501"},
     {.name = "mcp_servers",
      .kind = FIELD_CUSTOM,
-     .decode = gen_decode_not_implemented,
-     .doc = "501"},
+     .decode = decode_mcp_servers,
+     .doc = "501, unless the list is empty"},
 };
 const field_table anthropic_fields = {fields, sizeof fields / sizeof fields[0]};
 
@@ -450,7 +554,7 @@ static bool parse_messages(arena *mem, const params *p, chat_input *in, error *e
     if (m[k - 1].role == CHAT_ASSISTANT)
         return error_set(
             err, ERR_UNSUPPORTED_VALUE, "messages",
-            "messages: the last one is the assistant's; going on from a started answer is not supported.");
+            "messages: the last one is the assistant's, and going on from a started answer (prefill) is not supported. The conversation must end with a user message.");
     for (size_t i = 0; i < k; i++)
         if (m[i].role == CHAT_TOOL && !was_called(m, i))
             return error_set(
@@ -512,11 +616,14 @@ static bool parse_tools(arena *mem, const params *p, chat_input *in, error *err)
             return error_set(err, ERR_UNSUPPORTED_VALUE, q.text,
                              "%s: tools of type '%.60s' run at Anthropic, or are not known here.",
                              q.text, type.len ? type.ptr : "");
-        if (!member_str(v, "name", at.text, &tools[i].name, err) ||
+        if (!check_marks(v, at.text, err) || !member_str(v, "name", at.text, &tools[i].name, err) ||
             !function_name_check(tools[i].name, path_member(&q, at.text, "name"), err))
             return false;
         if ((x = field_get(v, "description")) &&
             !field_str(x, path_member(&q, at.text, "description"), &tools[i].description, err))
+            return false;
+        if ((x = field_get(v, "strict")) &&
+            !field_bool(x, path_member(&q, at.text, "strict"), &tools[i].strict, err))
             return false;
         if (!(x = field_need(v, "input_schema", at.text, err)) ||
             !field_object(x, path_member(&q, at.text, "input_schema"), err) ||
@@ -913,6 +1020,13 @@ static bool parse(api *a, http_req *r, job *k, bool only_counts, error *err) {
     if (!fields_decode(&ctx, body, fields, sizeof fields / sizeof fields[0], "", &k->p, err) ||
         !api_check_model(a, k->p.gen.model, err) || !gen_finish(a, &k->p.gen, err))
         return false;
+    /* Between calls, with that beta, it may think more than one answer is long. */
+    const char *betas = http_header(r, "anthropic-beta");
+    if (!only_counts && k->p.budget_tokens >= k->p.gen.max_tokens &&
+        !(betas && strstr(betas, "interleaved-thinking")))
+        return error_set(err, ERR_INVALID_VALUE, "thinking.budget_tokens",
+                         "thinking.budget_tokens: it must be less than max_tokens (%" PRId64 ").",
+                         k->p.gen.max_tokens);
     k->in.now = api_now();
     if (k->p.answer.kind) k->in.answer = &k->p.answer;
     k->in.reasoning_effort = k->p.effort;

@@ -117,6 +117,7 @@ static void put_type(buf *out, const field *f) {
     case FIELD_ENUM:
         for (int i = 0; f->values[i]; i++) buf_printf(out, "%s`%s`", i ? ", " : "", f->values[i]);
         break;
+    case FIELD_TEXTS: buf_append_cstr(out, "string or array"); break;
     case FIELD_CUSTOM: buf_append_cstr(out, "as in the specification"); break;
     case FIELD_ACCEPT: buf_append_cstr(out, "any"); break;
     }

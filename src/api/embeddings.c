@@ -29,16 +29,6 @@ static const char *const encodings[] = {"float", "base64", NULL};
 enum { ENCODING_BASE64 = 1 };
 static const char *const poolings[] = {"mean", "last", NULL};
 
-static bool keep_input(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
-    (void)c;
-    ((params *)out)->input = v;
-    return json_is_string(v) || json_is_array(v) ||
-           error_set(
-               err, ERR_INVALID_TYPE, path,
-               "Invalid type for '%s': expected a string, an array of strings, an array of token ids or an array of those, but got %s instead.",
-               path, field_type_name(v));
-}
-
 static bool keep_documents(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
     (void)c;
     ((params *)out)->documents = v;
@@ -58,9 +48,9 @@ static const field embed_fields[] = {
      .offset = offsetof(params, model),
      .doc = "the loaded model or default"},
     {.name = "input",
-     .kind = FIELD_CUSTOM,
+     .kind = FIELD_TEXTS,
      .required = true,
-     .decode = keep_input,
+     .offset = offsetof(params, input),
      .doc = "text, texts, token ids, or lists of them; at most 2,048"},
     {.name = "dimensions",
      .kind = FIELD_INT,

@@ -158,6 +158,7 @@ static bool decode_one(const field_ctx *c, const field *f, json_t *v, const char
         double d;
         str s;
         int e;
+        json_t *v;
     } nowhere;
     void *to = f->offset == FIELD_NOWHERE ? (void *)&nowhere : (char *)out + f->offset;
     bool ranged = f->min != 0 || f->max != 0;
@@ -174,6 +175,11 @@ static bool decode_one(const field_ctx *c, const field *f, json_t *v, const char
                (f->max <= 0 || field_max_chars(*s, path, (size_t)f->max, err));
     }
     case FIELD_ENUM: return field_enum(v, path, f->values, to, err);
+    case FIELD_TEXTS:
+        if (!json_is_string(v) && !json_is_array(v))
+            return wrong_type(v, path, "a string or an array", err);
+        *(json_t **)to = v;
+        return true;
     case FIELD_CUSTOM: return f->decode(c, v, path, out, err);
     case FIELD_ACCEPT: return true;
     }

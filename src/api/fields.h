@@ -15,6 +15,7 @@ typedef enum field_kind {
     FIELD_NUM,    /* double */
     FIELD_STR,    /* str */
     FIELD_ENUM,   /* int: index into `values` */
+    FIELD_TEXTS,  /* json_t *, borrowed: a string, or an array of what the route looks at itself */
     FIELD_CUSTOM, /* decode() */
     FIELD_ACCEPT, /* any value, no effect */
 } field_kind;

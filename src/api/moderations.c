@@ -35,21 +35,11 @@ typedef struct params {
     json_t *input;
 } params;
 
-static bool keep_input(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
-    (void)c;
-    ((params *)out)->input = v;
-    return json_is_string(v) || json_is_array(v) ||
-           error_set(
-               err, ERR_INVALID_TYPE, path,
-               "Invalid type for '%s': expected a string, an array of strings or an array of parts, but got %s instead.",
-               path, field_type_name(v));
-}
-
 static const field fields[] = {
     {.name = "input",
-     .kind = FIELD_CUSTOM,
+     .kind = FIELD_TEXTS,
      .required = true,
-     .decode = keep_input,
+     .offset = offsetof(params, input),
      .doc = "text, texts, or parts of type text; at most 64"},
     {.name = "model",
      .kind = FIELD_STR,

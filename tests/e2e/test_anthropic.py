@@ -39,7 +39,7 @@ def fold(found):
 def streamed_and_whole_say_the_same():
     with Server() as s:
         for thinking in (None, {"type": "enabled", "budget_tokens": 1024}, {"type": "disabled"}):
-            body = {**ASK, "thinking": thinking}
+            body = {**ASK, "thinking": thinking, "max_tokens": 1100}
             whole = s.post("/v1/messages", body)
             found = events(s, body)
             assert fold(found) == whole["content"], (fold(found), whole["content"])
@@ -107,7 +107,9 @@ def errors_have_anthropics_shape():
             ({"tools": [{"name": "a", "input_schema": {"type": "nonsense"}}]}, 400, "invalid_request_error", "input_schema"),
             ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, 400, "invalid_request_error", "web_search_20250305"),
             ({"thinking": {"type": "enabled", "budget_tokens": 5}}, 400, "invalid_request_error", "budget_tokens"),
-            ({"mcp_servers": []}, 501, "api_error", "mcp_servers"),
+            ({"thinking": {"type": "enabled", "budget_tokens": 2048}, "max_tokens": 2048}, 400, "invalid_request_error", "budget_tokens"),
+            ({"mcp_servers": [{"type": "url"}]}, 501, "api_error", "mcp_servers"),
+            ({"container": "c"}, 501, "api_error", "container"),
         ]:
             e = s.post("/v1/messages", {**ASK, **body}, want=status, headers=key)
             assert e["type"] == "error" and e["error"]["type"] == kind and word in e["error"]["message"], (body, e)
@@ -116,6 +118,40 @@ def errors_have_anthropics_shape():
         assert s.post("/v1/messages", ASK, want=401, headers={"x-api-key": "no"})["error"]["type"] == "authentication_error"
         status, headers, data = s.request("GET", "/v1/messages", headers=key)
         assert status == 405 and json.loads(data)["type"] == "error" and "POST" in headers["allow"]
+
+
+@test
+def wrong_types_are_refused_also_where_nothing_hangs_on_them():
+    user = lambda *blocks: {"messages": [{"role": "user", "content": list(blocks)}]}
+    tool = {"name": "a", "input_schema": {"type": "object"}}
+    called = [{"role": "user", "content": "x"}, {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "a", "input": {}}]}]
+    result = lambda **more: {"messages": called + [{"role": "user", "content": [dict({"type": "tool_result", "tool_use_id": "t"}, **more)]}], "tools": [tool]}
+    wrong = [("metadata", {"metadata": 5}), ("metadata.user_id", {"metadata": {"user_id": 5}}), ("metadata.user_id", {"metadata": {"user_id": "u" * 257}}),
+             ("service_tier", {"service_tier": "gold"}), ("service_tier", {"service_tier": 1}), ("inference_geo", {"inference_geo": 1}),
+             ("context_management", {"context_management": "x"}), ("context_management.edits[0].type", {"context_management": {"edits": [{}]}}),
+             ("mcp_servers", {"mcp_servers": "x"}), ("container", {"container": 5}), ("cache_control", {"cache_control": "x"}),
+             ("cache_control.type", {"cache_control": {"type": "eternal"}}), ("cache_control.ttl", {"cache_control": {"type": "ephemeral", "ttl": "9d"}}),
+             ("messages[0].content[0].cache_control", user({"type": "text", "text": "x", "cache_control": 5})),
+             ("messages[0].content[0].text", user({"type": "text", "text": 5})), ("messages[0].content[0]", user("x")),
+             ("messages[0].content[0].title", user({"type": "document", "title": 5, "source": {"type": "text", "data": "x"}})),
+             ("system[0].cache_control.type", {"system": [{"type": "text", "text": "x", "cache_control": {}}]}),
+             ("messages[2].content[0].is_error", result(is_error="no")), ("messages[2].content[0].content", result(content=5)),
+             ("tools[0].cache_control", {"tools": [dict(tool, cache_control=1)]}), ("tools[0].strict", {"tools": [dict(tool, strict="yes")]}),
+             ("tools[0].description", {"tools": [dict(tool, description=1)]}), ("tools", {"tools": {}}), ("tool_choice", {"tool_choice": "auto"}),
+             ("stop_sequences", {"stop_sequences": "x"}), ("stop_sequences[0]", {"stop_sequences": [1]}), ("stream", {"stream": "yes"}),
+             ("top_k", {"top_k": 1.5}), ("top_p", {"top_p": "1"}), ("system", {"system": 5}), ("thinking", {"thinking": True}),
+             ("thinking.type", {"thinking": {"type": "maybe"}}), ("output_config", {"output_config": 1})]
+    right = [{"metadata": {"user_id": None}}, {"metadata": {"user_id": "u"}}, {"metadata": None}, {"service_tier": "standard_only"}, {"mcp_servers": []},
+             {"container": None}, {"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}, result(is_error=True, content=[]),
+             {"cache_control": {"type": "ephemeral"}}, user({"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}, "citations": None})]
+    with Server() as s:
+        for path, body in wrong:
+            e = s.post("/v1/messages", {**ASK, **body}, want=400)
+            assert e["type"] == "error" and e["error"]["type"] == "invalid_request_error" and path in e["error"]["message"], (body, e)
+        for body in right:
+            assert s.post("/v1/messages/count_tokens", {**ASK, **body})["input_tokens"] > 0, body
+        long = dict(ASK, max_tokens=1100, thinking={"type": "enabled", "budget_tokens": 1100}, stop_sequences=["e"])
+        s.post("/v1/messages", long, headers={"anthropic-beta": "a,interleaved-thinking-2025-05-14"})
 
 
 @test

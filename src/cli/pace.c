@@ -3,7 +3,7 @@
 #include <math.h>
 
 int64_t pace_spacing(int64_t n_tokens) {
-    int64_t apart = n_tokens / PACE_SHORT, least = n_tokens / (PACE_MAX - 2) + 1;
+    int64_t apart = n_tokens / PACE_ENOUGH, least = n_tokens / (PACE_MAX - 2) + 1;
     if (apart < PACE_CLOSEST) apart = PACE_CLOSEST;
     if (apart > PACE_USUAL) apart = PACE_USUAL;
     return apart > least ? apart : least;

@@ -15,14 +15,14 @@
 #include "cli/stats.h"
 
 enum {
-    PACE_BURST = 64,  /* tokens of the reference at a point */
-    PACE_MAX = 2048,  /* points */
-    PACE_SHORT = 150, /* points that a short run gets too, if it must be at more than a tenth of its
-                         time … */
-    PACE_CLOSEST = 2 * PACE_BURST, /* … but never closer than this, */
-    PACE_USUAL = 10 * PACE_BURST,  /* and never further apart: a tenth; but for runs of more than
-                                      PACE_MAX points */
-    PACE_KEPT = 4 * PACE_BURST,    /* of the run's last times */
+    PACE_BURST = 64, /* tokens of the reference at a point */
+    PACE_MAX = 2048, /* points */
+    /* Apart: a tenth of the run's time, but 400 points where they are to be had; never closer than
+     * lets a point have its tokens. */
+    PACE_USUAL = 10 * PACE_BURST,
+    PACE_ENOUGH = 400,
+    PACE_CLOSEST = 2 * PACE_BURST,
+    PACE_KEPT = 4 * PACE_BURST, /* of the run's last times */
 };
 
 typedef struct pace_point {

@@ -859,18 +859,41 @@ static void read_number(schema_ctx *c, json_t *s, num_shape *n) {
     *n = both;
 }
 
+/* "^.{2,60}$" and the like, a length in a pattern's words: counted as one. */
+static bool read_length_pattern(str p, text_shape *t) {
+    if (!str_starts(p, STR("^.{")) || !str_ends(p, STR("}$"))) return false;
+    str inside = str_make(p.ptr + 3, p.len - 5);
+    uint64_t bounds[2] = {0, 0};
+    size_t n = 0, digits = 0, i = 0;
+    for (; i < inside.len && n < 2; i++) {
+        char d = inside.ptr[i];
+        if (d == ',' && n == 0 && digits) {
+            n = 1, digits = 0;
+            continue;
+        }
+        if (d < '0' || d > '9' || ++digits > 6) return false;
+        bounds[n] = bounds[n] * 10 + (uint64_t)(d - '0');
+    }
+    if (n == 0 && !digits) return false;
+    if (n == 0) bounds[1] = bounds[0];
+    if (bounds[0] > t->min) t->min = (uint32_t)bounds[0];
+    if ((n == 0 || digits) && bounds[1] < t->max) t->max = (uint32_t)bounds[1];
+    return true;
+}
+
 static bool read_text(schema_ctx *c, json_t *s, const char *path, text_shape *t) {
     json_t *v;
     t->min = get_count(json_object_get(s, "minLength"), 0);
     t->max = get_count(json_object_get(s, "maxLength"), UINT32_MAX);
     if ((v = json_object_get(s, "pattern"))) {
         error e = {0};
-        rx r = regex_parse(c->x, json_str(v), (regex_syntax){.search = true}, &e);
+        str pattern = read_length_pattern(json_str(v), t) ? STR("^.*$") : json_str(v);
+        rx r = regex_parse(c->x, pattern, (regex_syntax){.search = true}, &e);
         if (r < 0 && !schema_unsupported(c, path, "pattern", e.message)) return false;
         if (r >= 0) t->pattern = r;
     }
     if ((v = json_object_get(s, "format"))) {
-        rx r = schema_format(c, json_str(v));
+        rx r = schema_format(c, json_str(v), &t->max);
         if (r < 0 &&
             !schema_unsupported(c, path, "format", "this format is not a regular language"))
             return false;

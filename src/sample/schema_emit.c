@@ -132,8 +132,11 @@ static bool push_limited(schema_ctx *c, const text_shape *t) {
     str_shape s = {.dfa = (uint32_t)at, .counts = true, .min = t->min, .max = t->max};
     if (!find_lengths(c->b->dfas[at], &s)) {
         free(s.lengths);
-        return beyond(c, "places for the lengths of one pattern (MAX_LENGTH_WORDS)",
-                      MAX_LENGTH_WORDS * 64);
+        return builder_fail(
+            c->b, ERR_UNSUPPORTED_VALUE, NULL, /* name_keyword says whose */
+            "This pattern or format beside so large a minLength or maxLength needs more "
+            "than %d places for lengths (MAX_LENGTH_WORDS).",
+            MAX_LENGTH_WORDS * 64);
     }
     uint32_t most = s.max == UINT32_MAX ? s.min : s.max;
     bool any = false;
@@ -827,6 +830,32 @@ static bool finish(schema_ctx *c, int32_t jnodes, int32_t arrs, int32_t objs) {
     return true;
 }
 
+/* Where in the schema an expression comes from: the first piece of it that was written; NULL: none. */
+static const sx_node *find_written(const schema_ctx *c, sx a, int depth) {
+    const sx_node *n = &c->nodes[a], *found = NULL;
+    if (n->op == SXO_RAW) return n;
+    if (n->op == SXO_NOT && depth < 50) return find_written(c, n->a, depth + 1);
+    if ((n->op == SXO_AND || n->op == SXO_OR) && depth < 50)
+        for (int32_t i = 0; i < n->b && !found; i++)
+            found = find_written(c, c->kids[n->a + i], depth + 1);
+    return found;
+}
+
+/* A limit of automata says nothing of the schema: which keyword it was is added here. */
+static void name_keyword(schema_ctx *c, sx a) {
+    static const char *const KEYWORDS[] = {"pattern", "format", "patternProperties",
+                                           "propertyNames"};
+    error *err = &c->b->err;
+    const sx_node *n = find_written(c, a, 0);
+    if (!error_is_set(err) && regexes_failure(c->x))
+        builder_fail(c->b, ERR_UNSUPPORTED_VALUE, NULL, "%s", regexes_failure(c->x));
+    if (!error_is_set(err) || err->param[0]) return;
+    const char *path = n && n->path ? n->path : c->o.param ? c->o.param : "", *keyword = "";
+    for (size_t i = 0; n && !*keyword && i < sizeof KEYWORDS / sizeof *KEYWORDS; i++)
+        if (json_object_get(n->json, KEYWORDS[i])) keyword = KEYWORDS[i];
+    snprintf(err->param, sizeof err->param, "%s%s%s", path, *path && *keyword ? "." : "", keyword);
+}
+
 int32_t schema_emit(schema_ctx *c, sx root) {
     grammar_builder *b = c->b;
     int32_t jnodes = b->n_jnodes, arrs = b->n_arrs, objs = b->n_objs;
@@ -834,11 +863,16 @@ int32_t schema_emit(schema_ctx *c, sx root) {
     for (int32_t i = 0; i < c->n_work && !schema_failed(c); i++) {
         sx a = c->work[i];
         typed *t = schema_lower(c, a);
-        if (!t) break;
+        if (!t) {
+            name_keyword(c, a);
+            break;
+        }
         jnode j = {.lits = t->lits, .height = UINT16_MAX};
         if (!emit_texts(c, t, &j) || !emit_numbers(c, t, &j) || !emit_lists(c, t, &j) ||
-            !emit_maps(c, t, &j))
+            !emit_maps(c, t, &j)) {
+            name_keyword(c, a);
             break;
+        }
         b->jnodes[c->nodes[a].jnode] = j;
         builder_mix(b, (uint64_t)c->nodes[a].jnode << 8 | j.lits);
     }

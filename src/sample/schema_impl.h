@@ -139,8 +139,9 @@ const char *schema_path(schema_ctx *c, const char *base, const char *a, const ch
 
 /* schema_check.c */
 bool schema_check_all(schema_ctx *c, json_t *schema, const char *path, int depth);
-/* schema_format.c: RX_ALL: an annotation; −1: cannot be enforced. */
-rx schema_format(schema_ctx *c, str name);
+/* schema_format.c: RX_ALL: an annotation; −1: cannot be enforced. Lowers *max to the characters that
+ * the format allows: counted beside the automaton, for the product of both is too large. */
+rx schema_format(schema_ctx *c, str name, uint32_t *max);
 
 /* schema.c */
 sx schema_raw(schema_ctx *c, json_t *schema, int32_t resource, const char *path);

@@ -3,6 +3,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <string.h>
 #include <cmocka.h>
 
 #include "sample/grammar.h"
@@ -167,6 +169,56 @@ static void test_schemas(void **state) {
                  LIST("\"2023-02-29\"", "\"2024-11-31\""));
 }
 
+/* A format, a length and a pattern in one string: counted side by side, not multiplied. */
+static void test_formats_with_lengths(void **state) {
+    (void)state;
+    static const char *const FORMATS[] = {
+        "date",        "time",          "date-time",    "duration",
+        "email",       "idn-email",     "hostname",     "ipv4",
+        "ipv6",        "uuid",          "uri",          "uri-reference",
+        "iri",         "iri-reference", "json-pointer", "relative-json-pointer",
+        "uri-template"};
+    static const char *const BESIDE[] = {"\"minLength\":4", "\"maxLength\":255",
+                                         "\"minLength\":2,\"maxLength\":2048",
+                                         "\"maxLength\":64,\"pattern\":\"^.{1,253}$\""};
+    for (size_t i = 0; i < sizeof FORMATS / sizeof *FORMATS; i++)
+        for (size_t k = 0; k < sizeof BESIDE / sizeof *BESIDE; k++) {
+            char schema[200];
+            snprintf(schema, sizeof schema, "{\"type\":\"string\",\"format\":\"%s\",%s}",
+                     FORMATS[i], BESIDE[k]);
+            check_schema(schema, LIST(NULL), LIST("7"));
+        }
+    check_schema("{\"type\":\"string\",\"format\":\"hostname\",\"maxLength\":11}",
+                 LIST("\"a\"", "\"example.com\"", "\"a-b.c\""),
+                 LIST("\"examples.com\"", "\"a.xn--b\"", "\"-a\"", "\"a..b\"", "\"a.\""));
+    char long_host[300] = "\"";
+    for (int i = 0; i < 126; i++) strcat(long_host, "a.");
+    strcat(long_host, "b\""); /* 253 characters */
+    check_schema("{\"type\":\"string\",\"format\":\"hostname\"}", LIST(long_host), LIST("\"a_b\""));
+    long_host[strlen(long_host) - 1] = 0;
+    strcat(long_host, "b\"");
+    check_schema("{\"type\":\"string\",\"format\":\"hostname\"}", LIST("\"b\""), LIST(long_host));
+    check_schema("{\"type\":\"string\",\"format\":\"email\",\"minLength\":8,\"maxLength\":10}",
+                 LIST("\"ab@cd.ef\"", "\"abcd@ef.gh\""), LIST("\"a@cd.ef\"", "\"abcde@ef.gh\""));
+    check_schema("{\"type\":\"string\",\"format\":\"ipv4\",\"maxLength\":8,\"pattern\":\"^1\"}",
+                 LIST("\"1.2.3.4\"", "\"10.2.3.4\""), LIST("\"2.2.3.4\"", "\"10.20.3.4\""));
+    check_schema("{\"type\":\"string\",\"pattern\":\"^.{2,3}$\"}",
+                 LIST("\"ab\"", "\"\u00e4\u00e4b\""), LIST("\"a\"", "\"abcd\"", "\"a\\nb\""));
+    check_schema("{\"type\":\"string\",\"pattern\":\"^.{2}$\"}", LIST("\"ab\""),
+                 LIST("\"a\"", "\"abc\""));
+    check_schema("{\"type\":\"string\",\"pattern\":\"^.{2,}$\"}", LIST("\"ab\"", "\"abc\""),
+                 LIST("\"a\""));
+    /* What is too large all the same says where. */
+    check_refused("{\"properties\":{\"h\":{\"not\":{\"format\":\"hostname\"}}}}",
+                  ERR_UNSUPPORTED_VALUE, "schema.properties.h");
+    check_refused("{\"propertyNames\":{\"format\":\"hostname\"}}", ERR_UNSUPPORTED_VALUE,
+                  "schema.propertyNames");
+    check_refused("{\"items\":{\"pattern\":\"^(([a-z]{1,60}x){1,60}y){1,60}$\"}}",
+                  ERR_UNSUPPORTED_VALUE, "schema.items.pattern");
+    check_refused("{\"items\":{\"format\":\"uri\",\"maxLength\":1000000}}", ERR_UNSUPPORTED_VALUE,
+                  "schema.items.format");
+}
+
 static void test_schema_errors(void **state) {
     (void)state;
     check_refused("{\"type\":\"strin\"}", ERR_INVALID_VALUE, "schema.type");
@@ -184,7 +236,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_builder),       cmocka_unit_test(test_recursion),
         cmocka_unit_test(test_patterns),      cmocka_unit_test(test_schemas),
-        cmocka_unit_test(test_schema_errors),
+        cmocka_unit_test(test_schema_errors), cmocka_unit_test(test_formats_with_lengths),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -167,6 +167,9 @@ static const char *const OWN[] = {
     "{\"oneOf\":[{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"k\":{\"const\":1}},\"required\":[\"k\"]},"
     "{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"k\":{\"const\":2},\"n\":{\"type\":\"string\",\"minLength\":3,"
     "\"maxLength\":5}},\"required\":[\"k\",\"n\"]}]}",
+    "{\"type\":\"object\",\"properties\":{\"h\":{\"type\":\"string\",\"format\":\"hostname\",\"maxLength\":11},"
+    "\"m\":{\"type\":\"string\",\"format\":\"email\",\"minLength\":12,\"maxLength\":14},\"u\":{\"type\":\"string\","
+    "\"format\":\"uri\",\"minLength\":9,\"maxLength\":16}},\"required\":[\"h\",\"m\",\"u\"],\"additionalProperties\":false}",
     "{\"type\":\"object\",\"not\":{\"additionalProperties\":{\"type\":\"integer\"}},\"maxProperties\":2}",
 };
 

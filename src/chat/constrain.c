@@ -129,28 +129,31 @@ static grammar_node custom_text(maker *m, const tool_place *p, const char *end) 
     }
 }
 
-/* … as a member of a JSON object. A Lark grammar describes the text, not its spelling: what has to be
+/* … as a string in JSON's quotes. A Lark grammar describes the text, not its spelling: what has to be
  * escaped is, in one way. */
-static grammar_node custom_object(maker *m, const tool_place *p) {
+static grammar_node custom_string(maker *m, const tool_place *p) {
     if (p->tool->format == CHAT_FORMAT_LARK) {
         grammar_node text = grammar_lark(m->b, p->tool->definition, p->param);
-        grammar_node nodes[] = {bytes(m, "{\"input\": \""), grammar_quote(m->b, text, p->param),
-                                bytes(m, "\"}")};
+        grammar_node nodes[] = {bytes(m, "\""), grammar_quote(m->b, text, p->param),
+                                bytes(m, "\"")};
         return grammar_seq(m->b, nodes, 3);
     }
-    grammar_schema_options o = schema_options(m, p, true);
-    json_t *text = json_pack("{s:s}", "type", "string");
+    grammar_schema_options o = schema_options(m, p, false);
+    json_t *schema = json_pack("{s:s}", "type", "string");
     if (p->tool->format == CHAT_FORMAT_REGEX) {
         buf pattern = {0};
         buf_printf(&pattern, "^(?:%.*s)$", STR_ARG(p->tool->definition));
-        json_object_set_new(text, "pattern", json_stringn(pattern.ptr, pattern.len));
+        json_object_set_new(schema, "pattern", json_stringn(pattern.ptr, pattern.len));
         buf_deinit(&pattern);
     }
-    json_t *schema = json_pack("{s:s, s:{s:o}, s:[s], s:b}", "type", "object", "properties",
-                               "input", text, "required", "input", "additionalProperties", 0);
     grammar_node node = grammar_schema(m->b, schema, &o);
     json_decref(schema);
     return node;
+}
+
+static grammar_node custom_object(maker *m, const tool_place *p) {
+    grammar_node nodes[] = {bytes(m, "{\"input\": "), custom_string(m, p), bytes(m, "}")};
+    return grammar_seq(m->b, nodes, 3);
 }
 
 /* A property's schema, with the definitions that its references need. */
@@ -270,6 +273,14 @@ static grammar_node literal_parameter(maker *m, const tool_place *p, const char 
         m->b, (grammar_node[]){name, quote, plain_string(m, p, key, property, "<|\"|>"), quote}, 4);
 }
 
+/* input="…" with JSON's escapes, which are Python's too, or input:<|"|>…<|"|> with the text as it is. */
+static grammar_node literal_custom(maker *m, const tool_place *p) {
+    if (m->f->style == CALLS_PYTHON) return seq2(m, bytes(m, "input="), custom_string(m, p));
+    grammar_node quote = mark(m, STR("<|\"|>"));
+    grammar_node nodes[] = {bytes(m, "input:"), quote, custom_text(m, p, "<|\"|>"), quote};
+    return grammar_seq(m->b, nodes, 4);
+}
+
 /* Parameters in the schema's order, those not required may be missing. */
 static grammar_node parameters(maker *m, const tool_place *p, const char *between) {
     json_t *properties = json_object_get(p->tool->parameters, "properties"), *property;
@@ -304,11 +315,9 @@ static grammar_node arguments(maker *m, const tool_place *p) {
         return is_custom ? xml_parameter(m, p, "input", NULL, true) : parameters(m, p, "");
     case CALLS_PYTHON:
     case CALLS_LITERAL: {
-        if (is_custom)
-            error_set(&m->err, ERR_NOT_IMPLEMENTED, p->param,
-                      "Custom tools are not implemented for this model's way of calling.");
         bool is_python = m->f->style == CALLS_PYTHON;
-        grammar_node list = parameters(m, p, is_python ? ", " : ",");
+        grammar_node list =
+            is_custom ? literal_custom(m, p) : parameters(m, p, is_python ? ", " : ",");
         if (is_python) return list;
         return grammar_seq(m->b, (grammar_node[]){bytes(m, "{"), list, bytes(m, "}")}, 3);
     }

@@ -182,12 +182,7 @@ void route_conversation_create(api *a, http_req *r, str arg) {
 }
 
 void route_conversation_get(api *a, http_req *r, str arg) {
-    error err = {0};
-    store_row row;
-    if (api_get_row(a, r, "conversation", arg, "conversation", &row, &err))
-        api_reply_data(r, row.data);
-    else
-        http_reply_error(r, &err);
+    api_reply_row(a, r, "conversation", arg, "conversation");
 }
 
 void route_conversation_update(api *a, http_req *r, str arg) {

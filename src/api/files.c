@@ -182,12 +182,7 @@ void route_file_list(api *a, http_req *r, str arg) {
 }
 
 void route_file_get(api *a, http_req *r, str arg) {
-    error err = {0};
-    store_row row;
-    if (api_get_row(a, r, "file", arg, "file", &row, &err))
-        api_reply_data(r, row.data);
-    else
-        http_reply_error(r, &err);
+    api_reply_row(a, r, "file", arg, "file");
 }
 
 void route_file_delete(api *a, http_req *r, str arg) {

@@ -68,18 +68,9 @@ route_fn route_speech, route_voices;                      /* speech.c */
 route_fn route_response_create, route_response_get,       /* responses.c */
     route_response_delete, route_response_cancel, route_response_input_items,
     route_response_input_tokens, route_response_compact;
-route_fn route_conversation_create, route_conversation_get, /* conversations.c */
-    route_conversation_update, route_conversation_delete, route_conversation_items_create,
-    route_conversation_items_list, route_conversation_item_get, route_conversation_item_delete;
-route_fn route_file_create, route_file_list, route_file_get, /* files.c */
-    route_file_delete, route_file_content;
-route_fn route_upload_create, route_upload_part, /* uploads.c */
-    route_upload_complete, route_upload_cancel;
-route_fn route_batch_create, route_batch_list, route_batch_get, /* batches.c */
-    route_batch_cancel;
 route_fn route_tokenize, route_detokenize, route_props; /* tokens.c */
 route_fn route_models, route_model;                     /* models.c */
-route_fn route_health, route_metrics, route_root;       /* status.c */
+route_fn route_health, route_metrics;                   /* status.c */
 route_fn route_page;                                    /* page.c */
 
 #endif

@@ -128,6 +128,15 @@ static void say_deleted(api *a, http_req *r, void *ctx) {
     api_reply_deleted(r, d->id, d->object);
 }
 
+void api_reply_row(api *a, http_req *r, const char *kind, str id, const char *what) {
+    error err = {0};
+    store_row row;
+    if (api_get_row(a, r, kind, id, what, &row, &err))
+        api_reply_data(r, row.data);
+    else
+        http_reply_error(r, &err);
+}
+
 void api_delete_row(api *a, http_req *r, const char *kind, str id, const char *what,
                     const char *object) {
     error err = {0};

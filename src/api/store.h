@@ -34,6 +34,8 @@ void api_task(api *a, http_req *r, store_task_fn *fn, void *ctx, api_then *then)
  * The row into the request's arena; a 404 that says "No <what> found with id '…'." */
 bool api_get_row(api *a, http_req *r, const char *kind, str id, const char *what, store_row *out,
                  error *err);
+/* Replies with its data, or with that 404. */
+void api_reply_row(api *a, http_req *r, const char *kind, str id, const char *what);
 /* Its data, parsed; owned by the request. */
 json_t *api_parse_row(http_req *r, str data, error *err);
 /* Replies with JSON text as it was stored. */

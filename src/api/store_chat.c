@@ -165,12 +165,7 @@ void route_chat_list(api *a, http_req *r, str arg) {
 }
 
 void route_chat_get(api *a, http_req *r, str arg) {
-    error err = {0};
-    store_row row;
-    if (api_get_row(a, r, "chat", arg, "stored chat completion", &row, &err))
-        api_reply_data(r, row.data);
-    else
-        http_reply_error(r, &err);
+    api_reply_row(a, r, "chat", arg, "stored chat completion");
 }
 
 void route_chat_delete(api *a, http_req *r, str arg) {

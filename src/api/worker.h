@@ -1,5 +1,5 @@
 /* Threads for work that belongs to no connection: one drives the runs of /v1/responses, one (of
- * batches.c) the lines of batches. Both take up what a stopped server left unfinished. Not a door.
+ * batch_run.c) the lines of batches. Both take up what a stopped server left unfinished. Not a door.
  */
 #ifndef API_WORKER_H
 #define API_WORKER_H
@@ -9,8 +9,8 @@
 #include "api/serve.h"
 
 typedef struct worker worker;
-typedef struct runs runs;       /* responses_run.h */
-typedef struct batches batches; /* batches.c */
+typedef struct runs runs;       /* responses_run.c */
+typedef struct batches batches; /* batches_impl.h */
 
 worker *worker_open(api *a, error *err);
 void worker_start(worker *w);

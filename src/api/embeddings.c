@@ -7,7 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "api/serve.h"
+#include "api/fair.h"
 
 enum { MAX_INPUTS = 2048, MAX_INPUT_TOKENS = 300000 };
 
@@ -193,6 +193,7 @@ static bool start_some(job *k, error *err) {
             .embed = k->p.pooling ? ENGINE_EMBED_LAST : ENGINE_EMBED_MEAN,
             .wake = wake,
             .wake_ctx = k->r,
+            .client = fair_get_client(k->r),
         };
         engine_job *j = engine_submit(k->a->engine, &q, err);
         if (!j) return false;

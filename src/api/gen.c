@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "api/serve.h"
+#include "api/fair.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/os.h"
@@ -242,7 +242,7 @@ void choices_free(choices *c) {
     free(c);
 }
 
-choices *choices_new(api *a, size_t n, bool keep_tokens,
+choices *choices_new(api *a, uint64_t client, size_t n, bool keep_tokens,
                      void (*make)(void *ctx, size_t i, turn_request *out), void *ctx,
                      void (*wake)(void *), void *wake_ctx, error *err) {
     choices *c = calloc(1, sizeof *c);
@@ -254,7 +254,8 @@ choices *choices_new(api *a, size_t n, bool keep_tokens,
     }
     c->keep_tokens = keep_tokens;
     for (; c->n < n; c->n++) {
-        turn_request q = {.wake = wake, .wake_ctx = wake_ctx, .score_prompt = -1};
+        turn_request q = {
+            .client = client, .wake = wake, .wake_ctx = wake_ctx, .score_prompt = -1};
         make(ctx, c->n, &q);
         c->items[c->n].index = c->n;
         c->items[c->n].t = turn_start(a->chat, &q, err);
@@ -307,7 +308,8 @@ static void free_choices(void *c) {
 choices *choices_start(api *a, http_req *r, size_t n, bool keep_tokens,
                        void (*make)(void *ctx, size_t i, turn_request *out), void *ctx,
                        error *err) {
-    choices *c = choices_new(a, n, keep_tokens, make, ctx, wake_request, r, err);
+    choices *c =
+        choices_new(a, fair_get_client(r), n, keep_tokens, make, ctx, wake_request, r, err);
     if (!c) return NULL;
     choices_put_headers(c, r);
     http_own(r, c, free_choices);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/os.h"
 
@@ -51,6 +52,24 @@ void http_set_user(http_req *r, str user) {
 }
 str http_user(const http_req *r) {
     return r->user;
+}
+void http_set_client(http_req *r, uint64_t client) {
+    r->client = client;
+}
+uint64_t http_client(const http_req *r) {
+    return r->client;
+}
+
+uint64_t http_peer(const http_req *r) {
+    enum { NET_BYTES = 8 };
+    const union MHD_ConnectionInfo *i =
+        r->mhd ? MHD_get_connection_info(r->mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS) : NULL;
+    if (!i || !i->client_addr) return 0;
+    const struct sockaddr_in *v4 = (const void *)i->client_addr;
+    const struct sockaddr_in6 *v6 = (const void *)i->client_addr;
+    if (i->client_addr->sa_family == AF_INET6)
+        return hash_bytes(&v6->sin6_addr, NET_BYTES, AF_INET6);
+    return hash_bytes(&v4->sin_addr, sizeof v4->sin_addr, AF_INET);
 }
 int64_t http_started_ns(const http_req *r) {
     return r->started_ns;

@@ -59,6 +59,9 @@ typedef struct http_app {
     /* Headers are here, the body is not. False with err set refuses the request now. May add
      * response headers (CORS). */
     bool (*admit)(void *ctx, http_req *r, error *err);
+    /* The last byte is here and nothing was spent on the body yet, which is as it came. False with err
+     * set refuses the request; unlike admit's, that keeps the connection. */
+    bool (*has_place)(void *ctx, http_req *r, error *err);
     /* The whole request is here: reply, now or later. */
     void (*handle)(void *ctx, http_req *r);
     /* Renders an error as a body in the manner of the request's path. */
@@ -94,6 +97,11 @@ int64_t http_started_ns(const http_req *r);
 /* Whom the app took the client for (in admit); "" until it says. Borrowed: it outlives the request. */
 void http_set_user(http_req *r, str user);
 str http_user(const http_req *r);
+/* The same as a number for who shares what; 0 until it says. */
+void http_set_client(http_req *r, uint64_t client);
+uint64_t http_client(const http_req *r);
+/* The address at the other end as a number, of IPv6 its network of 64 bits; 0 = a request from inside. */
+uint64_t http_peer(const http_req *r);
 /* The client left, or the server is closing: stop working for it. */
 bool http_is_gone(const http_req *r);
 

@@ -205,7 +205,10 @@ static void *read_main(void *arg) {
 }
 
 bool http_body_begin(http_req *r) {
-    if (is_heavy(r)) return send_away(r);
+    http_server *s = r->server;
+    bool is_fine = !error_is_set(&r->refusal) && !r->too_large && !r->crowded_out;
+    if (is_fine && s->app.has_place) s->app.has_place(s->app.ctx, r, &r->refusal);
+    if (!error_is_set(&r->refusal) && is_heavy(r)) return send_away(r);
     begin(r);
     return true;
 }

@@ -31,6 +31,7 @@ struct http_req {
     char *method, *path;
     char *authority; /* of a target like http://name/path; else NULL */
     str user;
+    uint64_t client;
     int64_t started_ns;
     buf body;
     error refusal;    /* of a request without a body: told when it is complete */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <zstd.h>
 
+#include "api/fair.h"
 #include "api/responses_impl.h"
 #include "base/log.h"
 
@@ -90,7 +91,8 @@ static void wake_run(void *ctx) {
 
 static bool start_turn(run *k, chat_request *q, bool keep_tokens, error *err) {
     return (k->set =
-                choices_new(k->a, 1, keep_tokens, chat_request_make_turn, q, wake_run, k, err));
+                choices_new(k->a, fair_get_owner(k->owner), 1, keep_tokens, chat_request_make_turn,
+                            q, wake_run, k, err));
 }
 
 bool run_start(run *k, error *err) {

@@ -2,6 +2,7 @@
  * every route shares. */
 #include "api/serve.h"
 
+#include "api/fair.h"
 #include "api/store.h"
 #include "api/worker.h"
 
@@ -86,6 +87,7 @@ static bool check_key(const api *a, http_req *r, error *err) {
         if (secret_equals(a->o.keys[i].secret, str_trim(str_from(given)))) {
             known = true;
             http_set_user(r, a->o.keys[i].name);
+            http_set_client(r, fair_make_client(r, &a->o.keys[i]));
         }
     if (!known) return error_set(err, ERR_INVALID_API_KEY, NULL, "Incorrect API key provided.");
     return true;
@@ -128,6 +130,10 @@ static bool admit(void *ctx, http_req *r, error *err) {
         return error_set(err, ERR_UNKNOWN_URL, NULL, "Invalid URL (%.16s %.200s).", http_method(r),
                          http_path(r));
     return true;
+}
+
+static bool has_place(void *ctx, http_req *r, error *err) {
+    return fair_has_place(ctx, r, err);
 }
 
 static void handle(void *ctx, http_req *r) {
@@ -211,7 +217,7 @@ api *api_open(chat *c, const api_options *o, error *err) {
         api_close(a);
         return NULL;
     }
-    http_app app = {.ctx = a, .admit = admit, .handle = handle, .render_error = render_error};
+    http_app app = {.ctx = a, .admit = admit, .has_place = has_place, .handle = handle, .render_error = render_error};
     http_options h_o = {.host = o->host, .port = o->port, .n_threads = o->n_threads};
     a->http = http_open(&h_o, &app, err);
     if (!a->http) {

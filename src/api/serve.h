@@ -289,8 +289,9 @@ typedef struct choices {
  * the HTTP request. */
 choices *choices_start(api *a, http_req *r, size_t n, bool keep_tokens,
                        void (*make)(void *ctx, size_t i, turn_request *out), void *ctx, error *err);
-/* The same for work that outlives its request: the caller owns the set, wake is the turn's. */
-choices *choices_new(api *a, size_t n, bool keep_tokens,
+/* The same for work that outlives its request: the caller owns the set, wake is the turn's, client the
+ * engine's. */
+choices *choices_new(api *a, uint64_t client, size_t n, bool keep_tokens,
                      void (*make)(void *ctx, size_t i, turn_request *out), void *ctx,
                      void (*wake)(void *), void *wake_ctx, error *err);
 void choices_free(choices *c);

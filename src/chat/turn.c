@@ -152,6 +152,7 @@ static bool start(turn *t, const turn_request *r, buf *text, error *err) {
         .n_pinned = turn_find_pins(t->c, r->chat, &t->prompt),
         .wake = r->wake,
         .wake_ctx = r->wake_ctx,
+        .client = r->client,
     };
     if (t->constraint) job.sampling.grammar = t->constraint;
     if (t->constraint && r->chat && job.max_tokens > 0 && chat_must_come(r->chat)) {

@@ -82,6 +82,7 @@ typedef struct turn_request {
     bool keep_ids;
     int64_t deadline_ns;
     int64_t max_kv_size;
+    uint64_t client; /* as engine_request */
     void (*wake)(void *ctx);
     void *wake_ctx;
 } turn_request;

@@ -1,5 +1,6 @@
 #include "engine/impl.h"
 
+#include <limits.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -72,10 +73,26 @@ static bool check_request(const engine *e, const engine_request *r, kv_window *w
     return true;
 }
 
-static engine_job *refuse(engine *e, kv_seq *seq) {
+static engine_job *refuse(engine *e, const engine_request *r, kv_seq *seq) {
     kv_seq_free(seq); /* holds no block yet, so the pool is not touched */
-    atomic_fetch_sub(&e->door->n_admitted, 1);
+    share_give_back(&e->shares, r->client);
     return NULL;
+}
+
+static bool tell_place(engine *e, share_answer a, uint64_t client, error *err) {
+    if (a == SHARE_TAKEN) return true;
+    add(&e->counters.n_rejected, 1);
+    if (a == SHARE_OVER)
+        return error_set(err, ERR_RATE_LIMIT, NULL,
+                         "This client has %d requests here, and the places that are left are kept for others. Try again later.",
+                         share_n_held(&e->shares, client));
+    return error_set(err, ERR_RATE_LIMIT, NULL,
+                     "%d requests are running and %d are waiting: the queue is full. Try again later.",
+                     e->config.n_parallel, e->config.n_queue);
+}
+
+bool engine_has_place(engine *e, uint64_t client, error *err) {
+    return tell_place(e, share_ask(&e->shares, client), client, err);
 }
 
 engine_job *engine_submit(engine *e, const engine_request *r, error *err) {
@@ -86,25 +103,19 @@ engine_job *engine_submit(engine *e, const engine_request *r, error *err) {
         error_set(err, ERR_OVERLOADED, NULL, "The engine is shutting down.");
         return NULL;
     }
-    if (atomic_fetch_add(&d->n_admitted, 1) >= e->config.n_parallel + e->config.n_queue) {
-        add(&e->counters.n_rejected, 1);
-        error_set(err, ERR_RATE_LIMIT, NULL,
-                  "%d requests are running and %d are waiting: the queue is full. Try again later.",
-                  e->config.n_parallel, e->config.n_queue);
-        return refuse(e, NULL);
-    }
+    if (!tell_place(e, share_take(&e->shares, r->client), r->client, err)) return NULL;
     kv_seq *seq = kv_seq_new(e->kv, window, err);
-    if (!seq) return refuse(e, NULL);
+    if (!seq) return refuse(e, r, NULL);
     const grammar *g = r->sampling.grammar;
-    if (g && !constrain_check(&e->constrain, e->tok, g, err)) return refuse(e, seq);
+    if (g && !constrain_check(&e->constrain, e->tok, g, err)) return refuse(e, r, seq);
     engine_job *j = job_new(r, seq, window, (uint32_t)e->config.n_events, d, err);
-    if (!j) return refuse(e, seq);
+    if (!j) return refuse(e, r, seq);
     if (r->embed != ENGINE_EMBED_OFF &&
         !(j->embedding = calloc(2 * (size_t)e->info->d_model, sizeof *j->embedding))) {
         error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for another request.");
         job_unref(j); /* nobody else has seen it */
         job_unref(j);
-        return refuse(e, seq);
+        return refuse(e, r, seq);
     }
     add(&e->counters.n_jobs, 1);
     j->next = atomic_load(&d->inbox);
@@ -128,6 +139,7 @@ static void count_blocks(engine *e) {
 
 static void leave_slot(engine *e, engine_job *j) {
     e->free_slots[--e->n_running] = j->slot;
+    --*share_running(&e->shares, j->request.client);
     if (j->matcher) matcher_stop(j->matcher);
     j->matcher = NULL;
     j->slot = -1;
@@ -155,7 +167,7 @@ static void finish(engine *e, engine_job *j, engine_finish how) {
     if (j->slot >= 0) leave_slot(e, j);
     if (how == ENGINE_CANCELLED) add(&e->counters.n_cancelled, 1);
     if (how == ENGINE_FAILED) add(&e->counters.n_failed, 1);
-    atomic_fetch_sub(&e->door->n_admitted, 1);
+    share_give_back(&e->shares, j->request.client);
     ring_end(&j->ring);
     job_wake_reader(j);
     job_unref(j);
@@ -333,6 +345,7 @@ static void start(engine *e, engine_job *j) {
     adopt(e, j);
     e->running[e->n_running] = j;
     j->slot = e->free_slots[e->n_running++];
+    ++*share_running(&e->shares, j->request.client);
     sampler_start(e->samplers[j->slot], &j->request.sampling);
     if (j->request.sampling.grammar)
         j->matcher = constrain_start(&e->constrain, j->slot, j->request.sampling.grammar,
@@ -343,12 +356,16 @@ static void start(engine *e, engine_job *j) {
                            (size_t)j->n_generated);
 }
 
-/* In order of arrival; one whose rows are still being computed or read from disk lets others go first. */
-static void admit(engine *e) {
-    engine_job **at = &e->waiting;
-    while (*at && e->n_running < e->config.n_parallel) {
+/* The waiting whose client has so many running. Returns the fewest that another one has who has more,
+ * INT_MAX: there is none. One whose rows are still being computed or read from disk lets others go
+ * first. */
+static int admit_level(engine *e, int n_own) {
+    int next = INT_MAX;
+    for (engine_job **at = &e->waiting; *at && e->n_running < e->config.n_parallel;) {
         engine_job *j = *at;
-        if (kv_seq_fetch(j->seq, j->ids, most_reused(j)) || has_leader(e, j)) {
+        int own = *share_running(&e->shares, j->request.client);
+        if (own > n_own && own < next) next = own;
+        if (own != n_own || kv_seq_fetch(j->seq, j->ids, most_reused(j)) || has_leader(e, j)) {
             at = &j->next;
             continue;
         }
@@ -357,7 +374,15 @@ static void admit(engine *e) {
         e->n_waiting--;
         j->next = NULL;
         start(e, j);
+        if (own + 1 < next) next = own + 1; /* its client's others */
     }
+    return next;
+}
+
+/* Who has the fewest running goes first, else in order of arrival. */
+static void admit(engine *e) {
+    for (int n_own = 0; e->waiting && e->n_running < e->config.n_parallel && n_own != INT_MAX;)
+        n_own = admit_level(e, n_own);
 }
 
 /* Tokens known and not in the sequence: the prompt's rest, or the one drawn last, or (after parking)

@@ -158,6 +158,9 @@ typedef struct engine_request {
      * engine_job_free with a lock held that wake() takes. May be NULL. */
     void (*wake)(void *ctx);
     void *wake_ctx;
+    /* For whom, of those who share the engine; 0 = nobody in particular. No client gets all places, and
+     * who has the fewest running is next (engine/share.h). */
+    uint64_t client;
 } engine_request;
 
 typedef enum engine_finish {
@@ -197,7 +200,10 @@ typedef struct engine_event {
     error err;            /* END with ENGINE_FAILED */
 } engine_event;
 
-/* Any thread. NULL: ERR_RATE_LIMIT when the queue is full, ERR_CONTEXT_LENGTH with the numbers,
+/* Would engine_submit take one more job for this client now? False: ERR_RATE_LIMIT, counted as a
+ * rejection. A hint, to be asked before the work that leads to a job. Any thread. */
+bool engine_has_place(engine *e, uint64_t client, error *err);
+/* Any thread. NULL: ERR_RATE_LIMIT when the queue is full or what is left of it is kept for others, ERR_CONTEXT_LENGTH with the numbers,
  * ERR_INVALID_VALUE for ids out of range, sample_check's errors, and what else is out of range by
  * its API name (max_tokens, max_kv_size, logprobs). */
 engine_job *engine_submit(engine *e, const engine_request *r, error *err);

@@ -9,6 +9,7 @@
 #include "engine/constrain.h"
 #include "engine/job.h"
 #include "engine/sched.h"
+#include "engine/share.h"
 
 enum { ENGINE_DIGEST_LEN = 16 };
 
@@ -45,6 +46,7 @@ struct engine {
     kv_window window;
     model_limits limits;
     door *door;
+    shares shares; /* who holds which places */
     constrain constrain;
     pthread_t thread;
     bool has_thread;

@@ -16,7 +16,6 @@ typedef struct door {
     gate gate;                   /* the engine thread sleeps here */
     _Atomic(engine_job *) inbox; /* the mailbox, newest first */
     atomic_bool is_closed;
-    atomic_int n_admitted;  /* jobs submitted and not ended */
     atomic_int n_step_live; /* jobs of the running step that nobody cancelled */
     atomic_bool stop_step;  /* none is left: forward may stop. Only ever a hint */
 } door;

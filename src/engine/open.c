@@ -43,6 +43,9 @@ static bool build(engine *e, error *err) {
     e->draws = calloc((size_t)e->limits.max_logits, sizeof *e->draws);
     e->is_end = calloc((size_t)e->info->n_vocab, 1);
     e->waiting_tail = &e->waiting;
+    uint64_t salt;
+    os_random(&salt, sizeof salt);
+    share_init(&e->shares, c->n_parallel, c->n_queue, salt);
     if (!e->door || !e->running || !e->samplers || !e->free_slots || !e->sched_jobs || !e->rows ||
         !e->step_jobs || !e->spans || !e->draws || !e->is_end)
         return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the engine's tables.");

@@ -87,8 +87,11 @@ static engine *eng;
 static chat *talk;
 static api *server;
 
-static int start(void **state) {
-    (void)state;
+static const char *credentials = ""; /* whose requests are sent from now on: a header's line, or nothing */
+#define CALM "Authorization: Bearer c\r\n"
+#define FLOOD "Authorization: Bearer f\r\n"
+
+static int start_server(const api_key *keys, size_t n_keys) {
     error err = {0};
     gate.is_open = false;
     gate.n_allowed = gate.n_entered = gate.n_over = 0;
@@ -111,10 +114,24 @@ static int start(void **state) {
     chat_options co = {0};
     api_options o = api_defaults();
     o.port = 0;
+    o.keys = keys;
+    o.n_keys = n_keys;
+    credentials = "";
     if (!(eng = engine_open_model(m, t, &c, &err)) || !(talk = chat_new(eng, &co, &err)) ||
         !(server = api_open(talk, &o, &err)))
         fail_msg("%s", err.message);
     return 0;
+}
+
+static int start(void **state) {
+    (void)state;
+    return start_server(NULL, 0);
+}
+
+static int start_with_keys(void **state) {
+    (void)state;
+    static const api_key keys[] = {{{"calm", 4}, {"c", 1}}, {{NULL, 0}, {"f", 1}}};
+    return start_server(keys, 2);
 }
 
 static int stop(void **state) {
@@ -158,8 +175,8 @@ static int ask(const char *more, int n_prompt) {
              "{\"model\":\"default\",\"prompt\":\"%s\",\"temperature\":0,\"ignore_eos\":true,%s}",
              prompt, more);
     snprintf(request, sizeof request,
-             "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n%s",
-             strlen(body), body);
+             "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n%sContent-Length: %zu\r\n\r\n%s",
+             credentials, strlen(body), body);
     int fd = dial();
     say(fd, request);
     return fd;
@@ -381,12 +398,84 @@ static void healthy_streams_miss_no_step(void **state) {
     wait_for((close(dial()), http_get_stats(server->http).n_connections == 0));
 }
 
+/* One key asks for all places: the other one finds one, and is next when something ends. */
+static void a_flood_leaves_a_place_and_the_turn(void **state) {
+    (void)state;
+    enum { PLACES = N_PARALLEL + N_QUEUE, SHARE = PLACES - 1 };
+    int flood[SHARE];
+    credentials = FLOOD;
+    for (int i = 0; i < SHARE; i++) flood[i] = ask_stream(90000 + i);
+    wait_for(n_jobs() == SHARE);
+    expect_refused(ask_stream(1));
+    assert_non_null(strstr(answer, "kept for others"));
+    next_step(); /* the first may have come before the others: one step takes them all in */
+    allow(1);
+    assert_int_equal(next_step(), N_PARALLEL);
+    credentials = CALM;
+    int calm = ask_stream(3);
+    wait_for(n_jobs() == PLACES);
+    expect_refused(ask_stream(1));
+    assert_non_null(strstr(answer, "queue is full"));
+    leave(flood[1], 0);
+    wait_for(n_active() == PLACES - 1);
+    /* Two of the flood wait since before it came, and have three running. */
+    allow(1);
+    assert_int_equal(next_step(), N_PARALLEL);
+    engine_stats s = engine_get_stats(eng);
+    assert_int_equal(s.n_waiting, 2);
+    allow(3);
+    hear(calm, "[DONE]");
+    close(calm);
+    /* What the flood has given back it may take again, no more. */
+    credentials = FLOOD;
+    wait_for(n_active() == SHARE - 1);
+    next_step();
+    flood[1] = ask_stream(80000);
+    wait_for(n_jobs() == PLACES + 1);
+    expect_refused(ask_stream(1));
+    for (int i = 0; i < SHARE; i++) close(flood[i]);
+}
+
+/* Who would be refused is refused before its body is looked at. */
+static void a_refusal_costs_no_reading(void **state) {
+    (void)state;
+    enum { PLACES = N_PARALLEL + N_QUEUE };
+    static const struct {
+        const char *headers, *body;
+    } odd[] = {
+        {"", "{{{"},
+        {"", "{\"prompt\":\"words that nobody has said before\",\"max_tokens\":1}"},
+        {"Content-Encoding: gzip\r\n", "no gzip"},
+    };
+    int fds[PLACES];
+    for (int i = 0; i < PLACES; i++) fds[i] = ask_stream(90000);
+    wait_for(n_jobs() == PLACES);
+    uint64_t before = chat_get_stats(talk).tokenizing.n_encoded_bytes;
+    int fd = dial();
+    for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
+        char request[400];
+        snprintf(request, sizeof request,
+                 "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n%sContent-Length: %zu\r\n\r\n%s",
+                 odd[i].headers, strlen(odd[i].body), odd[i].body);
+        say(fd, request); /* on the same connection each time */
+        assert_non_null(strstr(hear(fd, "rate_limit_exceeded\"}}"), "HTTP/1.1 429"));
+    }
+    assert_int_equal(chat_get_stats(talk).tokenizing.n_encoded_bytes, before);
+    /* What starts nothing is not refused. */
+    say(fd, "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    hear(fd, "200 OK");
+    close(fd);
+    for (int i = 0; i < PLACES; i++) close(fds[i]);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(who_leaves_is_gone_with_the_step, start, stop),
         cmocka_unit_test_setup_teardown(also_before_the_first_token, start, stop),
         cmocka_unit_test_setup_teardown(the_queue_is_exact, start, stop),
         cmocka_unit_test_setup_teardown(healthy_streams_miss_no_step, start, stop),
+        cmocka_unit_test_setup_teardown(a_flood_leaves_a_place_and_the_turn, start_with_keys, stop),
+        cmocka_unit_test_setup_teardown(a_refusal_costs_no_reading, start, stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

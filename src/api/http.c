@@ -395,7 +395,7 @@ static void watch(http_req *r) {
     c->req = r;
     c->phase = PHASE_ANSWER;
     c->deadline_ns = 0;
-    struct epoll_event e = {.events = EPOLLRDHUP | EPOLLONESHOT, .data.ptr = c};
+    struct epoll_event e = {.events = EPOLLRDHUP | EPOLLONESHOT, .data.u64 = c->number};
     c->watched = epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, c->fd, &e) == 0;
     pthread_mutex_unlock(&s->lock);
 }
@@ -519,6 +519,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **ctx,
         c->phase = PHASE_HEADERS;
         c->deadline_ns = clock_ns() + (int64_t)HTTP_HEADER_SECONDS * 1000000000;
         pthread_mutex_lock(&s->lock);
+        c->number = ++s->n_numbered;
         c->next = s->conns;
         if (c->next) c->next->prev = c;
         s->conns = c;
@@ -574,14 +575,15 @@ static void *watch_main(void *arg) {
         int64_t now = clock_ns();
         pthread_mutex_lock(&s->lock);
         for (int i = 0; i < n; i++) {
-            http_conn *ready = events[i].data.ptr;
+            uint64_t ready = events[i].data.u64;
             if (!ready) { /* the stop eventfd */
                 pthread_mutex_unlock(&s->lock);
                 return NULL;
             }
-            /* The event may be older than the connection's end: believe only what is listed. */
+            /* The event may be older than the connection's end: believe only what is listed. (By its
+             * address another one was taken for it once in some thousand, and broken off.) */
             for (http_conn *c = s->conns; c; c = c->next)
-                if (c == ready && c->req && c->watched) {
+                if (c->number == ready && c->req && c->watched) {
                     atomic_store(&c->req->gone, true);
                     http_wake(c->req);
                 }
@@ -655,7 +657,7 @@ http_server *http_open(const http_options *o, const http_app *app, error *err) {
     pthread_mutex_init(&s->lock, NULL);
     struct sockaddr_storage addr;
     if (!resolve(o, &addr, err)) goto fail;
-    struct epoll_event e = {.events = EPOLLIN, .data.ptr = NULL};
+    struct epoll_event e = {.events = EPOLLIN, .data.u64 = 0};
     if (s->epoll_fd < 0 || s->stop_fd < 0 ||
         epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, s->stop_fd, &e) != 0 ||
         pthread_create(&s->watcher, NULL, watch_main, s) != 0) {

@@ -70,6 +70,7 @@ typedef enum http_phase { PHASE_HEADERS, PHASE_IDLE, PHASE_BODY, PHASE_ANSWER } 
 
 struct http_conn {
     http_conn *prev, *next;
+    uint64_t number; /* never used again, as its address may be: what the watcher knows it by */
     int fd;
     http_phase phase;
     int64_t deadline_ns; /* 0 = none */
@@ -90,6 +91,7 @@ struct http_server {
     int epoll_fd, stop_fd;
     pthread_mutex_t lock; /* conns, and the life of conn.req against the watcher */
     http_conn *conns;
+    uint64_t n_numbered;
     int max_connections, stall_seconds, ping_seconds;
     int64_t max_bodies;
     /* Large bodies, one after the other, the smallest first. */

@@ -189,7 +189,9 @@ static const builtin *method_of_value(value obj, str name, const builtin *const 
     method_of of;
     if (obj.kind == V_STR)
         of = METHOD_STR;
-    else if (is_list(obj) || (is_tuple(obj) && (str_is(name, "count") || str_is(name, "index"))))
+    else if (is_list(obj) ||
+             ((is_tuple(obj) || (obj.kind == V_SEQ && obj.seq->type == SEQ_RANGE)) &&
+              (str_is(name, "count") || str_is(name, "index"))))
         of = METHOD_LIST;
     else if (obj.kind == V_DICT)
         of = METHOD_DICT;
@@ -262,7 +264,8 @@ value jinja_getitem(rt *r, value obj, value key) {
         if (key.kind == V_STR) {
             value *v = jinja_dict_find_str(obj.dict, as_str(key));
             if (v) return *v;
-        } else if (key.kind != V_DICT && !(key.kind == V_SEQ && !is_tuple(key))) {
+        } else if (key.kind != V_DICT &&
+                   !(key.kind == V_SEQ && !is_tuple(key) && key.seq->type != SEQ_RANGE)) {
             value *v = jinja_dict_find(r, obj.dict, key);
             if (v) return *v;
         }
@@ -334,7 +337,7 @@ static value int_binary(rt *r, node_op op, int64_t a, int64_t b, bool data) {
     if (b == 0)
         return jinja_fail(r,
                           op == OP_DIV ? "division by zero" : "integer division or modulo by zero");
-    if (op == OP_DIV) return v_float((double)a / (double)b, data);
+    if (op == OP_DIV) return v_float((double)((long double)a / (long double)b), data);
     if (b == -1) { /* INT64_MIN / -1 traps */
         if (op == OP_MOD) return v_int(0, data);
         return __builtin_sub_overflow((int64_t)0, a, &out) ? overflow(r) : v_int(out, data);
@@ -352,14 +355,27 @@ static value float_binary(rt *r, node_op op, double a, double b, bool data) {
     case OP_ADD: return v_float(a + b, data);
     case OP_SUB: return v_float(a - b, data);
     case OP_MUL: return v_float(a * b, data);
-    case OP_POW: return v_float(pow(a, b), data);
+    case OP_POW: {
+        double p = pow(a, b);
+        if (a == 0 && b < 0) return jinja_fail(r, "0.0 cannot be raised to a negative power");
+        if (isnan(p) && !isnan(a) && !isnan(b))
+            return jinja_fail(r, "complex numbers are not supported");
+        if (isinf(p) && !isinf(a) && !isinf(b))
+            return jinja_fail(r, "Numerical result out of range");
+        return v_float(p, data);
+    }
     default: break;
     }
     if (b == 0) return jinja_fail(r, op == OP_DIV ? "float division by zero" : "float modulo");
     if (op == OP_DIV) return v_float(a / b, data);
     double m = fmod(a, b);
-    if (m != 0 && (m < 0) != (b < 0)) m += b;
-    return v_float(op == OP_MOD ? m : floor((a - m) / b + 0.5), data);
+    if (m == 0)
+        m = copysign(0, b);
+    else if ((m < 0) != (b < 0))
+        m += b;
+    if (op == OP_MOD) return v_float(m, data);
+    double quotient = floor((a - m) / b + 0.5);
+    return v_float(quotient == 0 ? copysign(0, a / b) : quotient, data);
 }
 
 static value add_seqs(rt *r, value a, value b) {
@@ -475,7 +491,8 @@ value jinja_call_builtin(rt *r, const builtin *fn, const char *what, value self,
                 a[n] = in->kw[k].v;
             }
         if (!given(a[n]) && n < fn->n_required)
-            return jinja_fail(r, "%s '%s' misses its argument '%.*s'", what, fn->name, (int)len, p);
+            return jinja_fail(r, "%s '%s' misses its argument '%.*s'", what, fn->name,
+                              (int)strcspn(p, " /"), p);
         p += len + (p[len] == ' ');
     }
     if (in->n_pos > n)

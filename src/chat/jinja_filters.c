@@ -147,16 +147,16 @@ FILTER(f_indent) {
 FILTER(f_truncate) {
     UNUSED;
     if (self.kind == V_UNDEF) return self;
-    if (self.kind != V_STR) return jinja_fail(r, "truncate wants a str, not %s", jinja_type(self));
     int64_t length = whole(r, a[0], 255),
             leeway = given(a[3]) && a[3].kind != V_NONE ? whole(r, a[3], 5) : 5;
     value end = given(a[2]) ? jinja_to_str(r, a[2]) : jinja_cstr(r, "...");
-    int64_t n_end = (int64_t)jinja_n_chars(end), n = (int64_t)jinja_n_chars(self);
+    int64_t n_end = (int64_t)jinja_n_chars(end), n = jinja_len(r, self);
     if (length < n_end)
         return jinja_fail(r, "expected length >= %lld, got %lld", (long long)n_end,
                           (long long)length);
     if (leeway < 0) return jinja_fail(r, "expected leeway >= 0, got %lld", (long long)leeway);
     if (n - leeway <= length || r->failed) return self;
+    if (self.kind != V_STR) return jinja_fail(r, "truncate wants a str, not %s", jinja_type(self));
     value head = jinja_sub(r, self, 0, jinja_offset(self, (size_t)(length - n_end)));
     if (!flag(a[1], false)) {
         value parts = jinja_rsplit(r, head, jinja_cstr(r, " "), 1);
@@ -212,9 +212,12 @@ static void wrap_line(rt *r, grow *g, value line, int64_t width, bool break_long
 FILTER(f_wordwrap) {
     UNUSED;
     value newline = given(a[2]) && a[2].kind == V_STR ? a[2] : jinja_cstr(r, "\n");
+    if (self.kind != V_STR)
+        return jinja_fail(r, "'%s' object has no attribute 'splitlines'", jinja_type(self));
+    if (!self.s->len) return self;
     int64_t width = whole(r, a[0], 79);
     if (width <= 0) return jinja_fail(r, "invalid width %lld (must be > 0)", (long long)width);
-    value lines = jinja_splitlines(r, jinja_to_str(r, self), false);
+    value lines = jinja_splitlines(r, self, false);
     grow *g = jinja_grow(r);
     for (size_t i = 0; !r->failed && i < lines.seq->n; i++) {
         if (i) jinja_put_str(r, g, newline);
@@ -395,7 +398,9 @@ FILTER(f_int) {
     if (is_int(self)) return v_int(as_int(self), self.data);
     if (self.kind == V_FLOAT) return float_to_int(self.f, &i) ? v_int(i, self.data) : fallback;
     if (self.kind != V_STR) return fallback;
-    if (jinja_parse_int(as_str(self), (int)whole(r, a[1], 10), &i)) return v_int(i, self.data);
+    int64_t base = !given(a[1]) ? 10 : is_int(a[1]) ? as_int(a[1]) : -1;
+    if (base >= 0 && base <= 36 && jinja_parse_int(as_str(self), (int)base, &i))
+        return v_int(i, self.data);
     if (jinja_parse_float(as_str(self), &f) && float_to_int(f, &i)) return v_int(i, self.data);
     return fallback;
 }
@@ -411,7 +416,8 @@ FILTER(f_float) {
 
 FILTER(f_round) {
     UNUSED;
-    int64_t precision = whole(r, a[0], 0);
+    bool to_int = given(a[0]) && a[0].kind == V_NONE;
+    int64_t precision = to_int ? 0 : whole(r, a[0], 0), i;
     str method = given(a[1]) ? as_str(a[1]) : STR("common");
     if (self.kind == V_UNDEF) return jinja_fail_undef(r, self);
     if (!is_number(self))
@@ -423,6 +429,7 @@ FILTER(f_round) {
     if (str_is(method, "floor")) return v_float(floor(f * scale) / scale, self.data);
     if (!str_is(method, "common")) return jinja_fail(r, "method must be common, ceil or floor");
     if (is_int(self) && precision >= 0) return v_int(as_int(self), self.data);
+    if (to_int && float_to_int(nearbyint(f), &i)) return v_int(i, self.data);
     if (isnan(f) || isinf(f)) return self;
     if (precision >= 0) { /* decimal rounding of the exact value, ties to even, as printf does */
         char text[720];
@@ -430,7 +437,6 @@ FILTER(f_round) {
         return v_float(strtod(text, NULL), self.data);
     }
     double unit = pow(10, (double)-precision), q = nearbyint(f / unit) * unit;
-    int64_t i;
     return is_int(self) && float_to_int(q, &i) ? v_int(i, self.data) : v_float(q, self.data);
 }
 
@@ -463,6 +469,8 @@ FILTER(f_sum) {
     UNUSED;
     seq *items = jinja_iter(r, self);
     value total = given(a[1]) ? a[1] : v_int(0, false);
+    if (total.kind == V_STR)
+        return jinja_fail(r, "sum() can't sum strings [use ''.join(seq) instead]");
     for (size_t i = 0; items && i < items->n && tick(r); i++)
         total = jinja_binary(r, OP_ADD, total,
                              by_attribute(r, items->items[i], a[0], (value){.kind = V_MISSING}));
@@ -562,27 +570,32 @@ static void merge_sort(rt *r, sorted *x, sorted *scratch, size_t n, bool reverse
     }
 }
 
-/* Sorts `items` in place by attribute ("a,b" sorts by a, then b). */
-static void sort_items(rt *r, seq *items, value attribute, bool case_sensitive, bool reverse) {
+/* Sorts `items` in place by attribute. As a list ("a,b" sorts by a, then b) keys that are equal need
+ * no order, so that [None] stands beside [None]. */
+static void sort_items(rt *r, seq *items, value attribute, bool case_sensitive, bool reverse,
+                       bool as_list) {
     sorted *x = jinja_alloc(r, items->n * 2, sizeof *x);
     if (!x) return;
-    bool several = given(attribute) && attribute.kind == V_STR &&
-                   memchr(attribute.s->ptr, ',', attribute.s->len);
-    value parts = several ? jinja_split(r, attribute, jinja_cstr(r, ","), -1) : v_none();
+    seq *parts = jinja_seq(r, SEQ_LIST, 1);
+    if (as_list && attribute.kind == V_STR && attribute.s->len)
+        parts = jinja_split(r, attribute, jinja_cstr(r, ","), -1).seq;
+    else
+        jinja_push(r, parts, attribute);
+    if (r->failed) return;
     for (size_t i = 0; i < items->n && tick(r); i++) {
         value item = items->items[i];
         x[i].item = item;
-        if (!several) {
+        if (!as_list) {
             x[i].key = fold_case(r, by_attribute(r, item, attribute, (value){.kind = V_MISSING}),
                                  case_sensitive);
             continue;
         }
-        seq *key = jinja_seq(r, SEQ_LIST, parts.seq->n);
-        for (size_t k = 0; k < parts.seq->n && !r->failed; k++)
-            jinja_push(
-                r, key,
-                fold_case(r, by_attribute(r, item, parts.seq->items[k], (value){.kind = V_MISSING}),
-                          case_sensitive));
+        seq *key = jinja_seq(r, SEQ_LIST, parts->n);
+        for (size_t k = 0; k < parts->n && !r->failed; k++)
+            jinja_push(r, key,
+                       fold_case(r,
+                                 by_attribute(r, item, parts->items[k], (value){.kind = V_MISSING}),
+                                 case_sensitive));
         x[i].key = v_seq(key);
     }
     if (!r->failed) merge_sort(r, x, x + items->n, items->n, reverse);
@@ -593,7 +606,8 @@ FILTER(f_sort) {
     UNUSED;
     seq *s = jinja_iter(r, self);
     if (!s) return v_none();
-    sort_items(r, s, a[2], flag(a[1], false), flag(a[0], false));
+    sort_items(r, s, given(a[2]) ? a[2] : v_none(), flag(a[1], false), whole(r, a[0], 0) != 0,
+               true);
     return of_seq(s, self.data);
 }
 
@@ -609,7 +623,8 @@ FILTER(f_dictsort) {
                                  &(args){0});
     if (r->failed) return v;
     v.seq->type = SEQ_LIST;
-    sort_items(r, v.seq, v_int(str_is(by, "value"), false), flag(a[0], false), flag(a[2], false));
+    sort_items(r, v.seq, v_int(str_is(by, "value"), false), flag(a[0], false),
+               whole(r, a[2], 0) != 0, false);
     return v;
 }
 
@@ -663,7 +678,7 @@ FILTER(f_groupby) {
         jinja_push(r, pair, s->items[i]);
         s->items[i] = v_seq(pair);
     }
-    if (!r->failed) sort_items(r, s, v_int(0, false), case_sensitive, false);
+    if (!r->failed) sort_items(r, s, v_int(0, false), case_sensitive, false, false);
     seq *members = NULL;
     value last = v_none();
     for (size_t i = 0; i < s->n && tick(r); i++) {
@@ -685,17 +700,19 @@ FILTER(f_groupby) {
 FILTER(f_batch) {
     UNUSED;
     seq *s = jinja_iter(r, self), *out = jinja_seq(r, SEQ_ITER, 0), *row = NULL;
-    int64_t n = whole(r, a[0], 1);
-    if (n <= 0) return jinja_fail(r, "batch wants a positive number");
+    /* A row ends when it is as long as that, which what is no number never is. */
+    double n = is_number(a[0]) ? as_float(a[0]) : -1;
     for (size_t i = 0; s && i < s->n && tick(r); i++) {
-        if (!row || (int64_t)row->n == n) {
+        if (!row || (double)row->n == n) {
+            if (!row && n == 0) jinja_push(r, out, v_seq(jinja_seq(r, SEQ_LIST, 0)));
             row = jinja_seq(r, SEQ_LIST, 0);
             jinja_push(r, out, v_seq(row));
         }
         jinja_push(r, row, s->items[i]);
     }
-    while (row && given(a[1]) && a[1].kind != V_NONE && (int64_t)row->n < n && tick(r))
-        jinja_push(r, row, a[1]);
+    bool fills = row && given(a[1]) && a[1].kind != V_NONE;
+    if (fills && !is_int(a[0])) return v_int(whole(r, a[0], 0), false);
+    while (fills && (double)row->n < n && tick(r)) jinja_push(r, row, a[1]);
     return of_seq(out, self.data);
 }
 
@@ -703,14 +720,14 @@ FILTER(f_slice) {
     UNUSED;
     seq *s = jinja_iter(r, self), *out = jinja_seq(r, SEQ_ITER, 0);
     int64_t n = whole(r, a[0], 1);
-    if (n <= 0) return jinja_fail(r, "slice wants a positive number");
+    if (n == 0) return jinja_fail(r, "integer division or modulo by zero");
     size_t at = 0;
     for (int64_t k = 0; s && k < n && tick(r); k++) {
         seq *row = jinja_seq(r, SEQ_LIST, 0);
         size_t take = s->n / (size_t)n, extra = s->n % (size_t)n;
         bool longer = (size_t)k < extra;
         for (size_t i = 0; i < take + longer && !r->failed; i++) jinja_push(r, row, s->items[at++]);
-        if (given(a[1]) && a[1].kind != V_NONE && !longer && extra) jinja_push(r, row, a[1]);
+        if (given(a[1]) && a[1].kind != V_NONE && !longer) jinja_push(r, row, a[1]);
         jinja_push(r, out, v_seq(row));
     }
     return of_seq(out, self.data);
@@ -718,7 +735,9 @@ FILTER(f_slice) {
 
 FILTER(f_attr) {
     UNUSED;
-    value name = jinja_to_str(r, a[0]);
+    if (a[0].kind != V_STR)
+        return jinja_fail(r, "attribute name must be string, not '%s'", jinja_type(a[0]));
+    value name = a[0];
     if (self.kind != V_DICT || r->failed)
         return r->failed ? v_none() : jinja_getattr(r, self, as_str(name));
     /* Attributes only: a dict's keys are not. */

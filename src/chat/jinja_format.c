@@ -161,8 +161,12 @@ static void put_number(rt *r, grow *g, const spec *s, value v, bool pattern_data
         negative = i < 0;
         if (type == 'c') {
             char ch[4];
+            if (i < 0 || u >= 0x110000) {
+                jinja_fail(r, "%%c arg not in range(0x110000)");
+                return;
+            }
             int n = utf8_encode(u < 0x110000 ? (uint32_t)u : 0xFFFD, ch);
-            put_padded(r, g, s, (str){0}, jinja_str(r, str_make(ch, (size_t)n), v.data), '<',
+            put_padded(r, g, s, (str){0}, jinja_str(r, str_make(ch, (size_t)n), v.data), '>',
                        pattern_data);
             return;
         }
@@ -354,12 +358,14 @@ value jinja_percent(rt *r, value fmt, value arg) {
         if (minus) s.align = '<';
         if (at < f.len && f.ptr[at] == '.') {
             at++;
-            s.precision = read_width(r, f, &at, &in, NULL);
+            bool below = false;
+            s.precision = read_width(r, f, &at, &in, &below);
+            if (below) s.precision = 0;
         }
         while (at < f.len && strchr("hlL", f.ptr[at]) && f.ptr[at]) at++;
         if (at >= f.len) return jinja_fail(r, "incomplete format");
         char type = f.ptr[at++];
-        if (type == '%') {
+        if (type == '%' && f.ptr[at - 2] == '%') {
             jinja_put_cstr(r, g, "%", data);
             continue;
         }
@@ -377,8 +383,9 @@ value jinja_percent(rt *r, value fmt, value arg) {
         percent_one(r, g, &s, v, type, fmt.markup, data);
     }
     jinja_put_sub(r, g, fmt, from, f.len);
-    bool left =
-        in.is_tuple ? in.at < arg.seq->n : in.at == 0 && arg.kind != V_DICT && !is_list(arg);
+    bool left = in.is_tuple ? in.at < arg.seq->n
+                            : in.at == 0 && arg.kind != V_DICT && arg.kind != V_UNDEF &&
+                                  !(arg.kind == V_SEQ && arg.seq->type <= SEQ_RANGE);
     if (left && !in.used_names)
         return jinja_fail(r, "not all arguments converted during string formatting");
     value v = jinja_grown(r, g);
@@ -395,18 +402,18 @@ typedef struct formatter {
     int next; /* automatic numbering; -1: fields are numbered by hand */
 } formatter;
 
-static value arg_named(rt *r, formatter *x, str name) {
-    int64_t i;
+static value arg_named(rt *r, formatter *x, str name, bool alone) {
+    int64_t i; /* Python checks the numbering of fields that are a number alone */
     if (!name.len) {
         if (x->next < 0)
             return jinja_fail(
                 r, "cannot switch from manual field specification to automatic field numbering");
         i = x->next++;
     } else if (name.ptr[0] >= '0' && name.ptr[0] <= '9' && jinja_parse_int(name, 10, &i)) {
-        if (x->next > 0)
+        if (x->next > 0 && alone)
             return jinja_fail(
                 r, "cannot switch from automatic field numbering to manual field specification");
-        x->next = -1;
+        if (alone) x->next = -1;
     } else {
         for (int k = 0; k < x->in->n_kw; k++)
             if (str_eq(x->in->kw[k].name, name)) return x->in->kw[k].v;
@@ -423,7 +430,7 @@ static value arg_named(rt *r, formatter *x, str name) {
 static value field_value(rt *r, formatter *x, str field) {
     size_t at = 0;
     while (at < field.len && field.ptr[at] != '.' && field.ptr[at] != '[') at++;
-    value v = arg_named(r, x, str_make(field.ptr, at));
+    value v = arg_named(r, x, str_make(field.ptr, at), at == field.len);
     while (at < field.len && !r->failed) {
         size_t begin = ++at;
         bool index = field.ptr[begin - 1] == '[';
@@ -440,18 +447,44 @@ static value field_value(rt *r, formatter *x, str field) {
         else
             v = jinja_getitem(r, v, jinja_str(r, name, false));
         if (index) at += at < field.len;
-        if (v.kind == V_UNDEF) return jinja_fail_undef(r, v);
     }
     return v;
 }
 
+/* What Python's __format__ of an int or a str refuses. */
+static bool format_fits(rt *r, const spec *s, value v) {
+    bool is_text = v.kind == V_STR;
+    bool whole = is_int(v) && (!s->type || strchr("bcdoxXn", s->type));
+    const char *what = NULL;
+    if (is_text && s->sign)
+        what = "Sign not allowed in string format specifier";
+    else if (is_text && s->alt)
+        what = "Alternate form (#) not allowed in string format specifier";
+    else if (is_text && s->align == '=')
+        what = "'=' alignment not allowed in string format specifier";
+    else if (is_text && (s->comma || s->underscore))
+        what = "Cannot specify ',' or '_' with 's'";
+    else if (whole && s->precision >= 0)
+        what = "Precision not allowed in integer format specifier";
+    else if (is_int(v) && s->type == 'c' && (s->sign || s->alt))
+        what = "Sign or alternate form (#) not allowed with integer format specifier 'c'";
+    else if (s->comma && s->type && strchr("nboxXc", s->type))
+        what = "Cannot specify ',' with that type";
+    else if (s->underscore && s->type && strchr("nc", s->type))
+        what = "Cannot specify '_' with that type";
+    if (what) jinja_fail(r, "%s", what);
+    return !what;
+}
+
 static bool parse_spec(rt *r, str t, spec *s) {
     size_t at = 0, next = 0;
+    bool filled = false;
     *s = (spec){.fill = " ", .n_fill = 1, .precision = -1};
     if (t.len) jinja_char(t, 0, &next);
     if (next < t.len && t.len && strchr("<>^=", t.ptr[next]) && t.ptr[next] && next <= 4) {
         memcpy(s->fill, t.ptr, next);
         s->n_fill = next;
+        filled = true;
         s->align = t.ptr[next];
         at = next + 1;
     } else if (t.len && t.ptr[0] && strchr("<>^=", t.ptr[0])) {
@@ -464,10 +497,8 @@ static bool parse_spec(rt *r, str t, spec *s) {
         at++;
     }
     if (at < t.len && t.ptr[at] == '0') {
-        if (!s->align) {
-            s->fill[0] = '0';
-            s->zero = true;
-        }
+        if (!filled) s->fill[0] = '0';
+        s->zero = !s->align;
         at++;
     }
     s->width = read_width(r, t, &at, &(percent_args){0}, NULL);
@@ -532,9 +563,15 @@ static void expand(rt *r, grow *g, formatter *x, size_t begin, size_t end, int l
         }
         value v = field_value(r, x, field);
         if (r->failed) return;
+        if (convert && !strchr("rsa", convert)) {
+            jinja_fail(r, "Unknown conversion specifier %c",
+                       convert > 32 && convert < 127 ? convert : '?');
+            return;
+        }
         if (convert)
             v = convert == 'r' ? repr(r, v) : convert == 'a' ? ascii(r, v) : jinja_to_str(r, v);
         spec s = {.fill = " ", .n_fill = 1, .precision = -1};
+        bool plain = true;
         if (colon < close) {
             grow *text = jinja_grow(r);
             if (level == 0)
@@ -542,18 +579,16 @@ static void expand(rt *r, grow *g, formatter *x, size_t begin, size_t end, int l
             else
                 jinja_put_sub(r, text, x->fmt, colon + 1, close);
             if (r->failed || !parse_spec(r, str_make(text->ptr, text->len), &s)) return;
+            plain = !text->len;
         }
-        bool plain = colon + 1 >= close;
+        if (!format_fits(r, &s, v)) return;
         if (is_number(v) && !(plain && (v.kind == V_BOOL || v.kind == V_FLOAT))) {
             if (s.type == 's' || (v.kind == V_FLOAT && s.type && strchr("bcdoxX", s.type))) {
                 jinja_fail(r, "Unknown format code '%c' for object of type '%s'", s.type,
                            jinja_type(v));
                 return;
             }
-            if (v.kind == V_BOOL && !s.type && !s.zero && !s.comma)
-                put_padded(r, g, &s, (str){0}, jinja_to_str(r, v), '<', data);
-            else
-                put_number(r, g, &s, v, data);
+            put_number(r, g, &s, v, data);
         } else if (plain || v.kind == V_STR) {
             if (s.type && s.type != 's') {
                 jinja_fail(r, "Unknown format code '%c' for object of type '%s'", s.type,
@@ -563,7 +598,7 @@ static void expand(rt *r, grow *g, formatter *x, size_t begin, size_t end, int l
             value text = x->fmt.markup ? jinja_escape(r, v) : jinja_to_str(r, v);
             if (s.precision >= 0 && (size_t)s.precision < jinja_n_chars(text))
                 text = jinja_sub(r, text, 0, jinja_offset(text, (size_t)s.precision));
-            put_padded(r, g, &s, (str){0}, text, s.zero ? '<' : '<', data);
+            put_padded(r, g, &s, (str){0}, text, '<', data);
         } else {
             jinja_fail(r, "unsupported format string passed to %s.__format__", jinja_type(v));
             return;

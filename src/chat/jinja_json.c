@@ -108,8 +108,7 @@ static void put_json_str(rt *r, writer *w, value v) {
     for (size_t at = 0, next; at < s.len && !r->failed; at = next) {
         unsigned char c = (unsigned char)s.ptr[at];
         next = at + 1;
-        if (c >= 0x20 && c != '"' && c != '\\' && (c < 0x7F || (!ascii && c != 0x7F) || c == 0x7F))
-            continue;
+        if (c >= 0x20 && c != '"' && c != '\\' && (c < 0x7F || !ascii)) continue;
         uint32_t cp = jinja_char(s, at, &next);
         char esc[16];
         const char *named = cp == '"'    ? "\\\""

@@ -293,6 +293,10 @@ static void lex_number(lexer *x) {
             text[n++] = s.ptr[i];
         }
     text[n] = 0;
+    if (base == 10 && !is_float && text[0] == '0' && text[strspn(text, "0")]) {
+        fail(x, "a number begins with 0");
+        return;
+    }
     token *t = emit(x, is_float ? T_FLOAT : T_INT);
     if (!t) return;
     char *end;

@@ -1,6 +1,6 @@
 /* Methods of str, list and dict, and the global functions: raise_exception,
  * strftime_now, namespace, range, dict, cycler, joiner. Tables at the end of
- * each part; a row's parameters are Python's.
+ * each part; a row's parameters are Python's ("/" behind one: it has no name for the caller).
  */
 #include "chat/jinja_impl.h"
 
@@ -84,7 +84,7 @@ METHOD(s_rsplit) {
 }
 METHOD(s_splitlines) {
     UNUSED;
-    return jinja_splitlines(r, self, given(a[0]) && jinja_true(a[0]));
+    return jinja_splitlines(r, self, int_or(r, a[0], 0) != 0);
 }
 
 METHOD(s_replace) {
@@ -120,30 +120,42 @@ METHOD(s_format_map) {
     return jinja_format(r, self, &in);
 }
 
-/* The part of self between start and end in characters; *base is its byte offset. */
-static value window(rt *r, value self, value *a, size_t *base) {
-    value start = given(a[1]) ? a[1] : v_none(), end = given(a[2]) ? a[2] : v_none();
-    value part = start.kind == V_NONE && end.kind == V_NONE
-                     ? self
-                     : jinja_slice(r, self, start, end, v_none());
-    *base = r->failed || !part.s->len ? 0 : (size_t)(part.s->ptr - self.s->ptr);
-    return r->failed ? self : part;
+/* A bound of find() and its like, in characters; negative counts from the end. */
+static int64_t bound_or(rt *r, value v, int64_t fallback, int64_t n) {
+    int64_t at = given(v) && v.kind != V_NONE ? int_or(r, v, 0) : fallback;
+    return at >= 0 ? at : at + n < 0 ? 0 : at + n;
+}
+
+/* The part of self between start and end, and the character it begins at. False when it begins
+ * behind its end: nothing is in there, not even "". */
+static bool window(rt *r, value self, value *a, value *part, int64_t *begin) {
+    int64_t n = (int64_t)jinja_n_chars(self), end = bound_or(r, a[2], n, n);
+    *begin = bound_or(r, a[1], 0, n);
+    *part = self;
+    if (end > n) end = n;
+    if (r->failed || *begin > end) return false;
+    if (*begin || end < n)
+        *part =
+            jinja_sub(r, self, jinja_offset(self, (size_t)*begin), jinja_offset(self, (size_t)end));
+    return !r->failed;
 }
 
 static bool has_affix(rt *r, value self, value *a, bool suffix) {
-    size_t base;
-    value part = window(r, self, a, &base);
+    value part;
+    int64_t begin;
+    bool within = window(r, self, a, &part, &begin);
+    str t = as_str(part);
     if (is_tuple(a[0])) {
         for (size_t i = 0; i < a[0].seq->n && tick(r); i++) {
             value x = a[0].seq->items[i];
-            if (want_str(r, x, "every affix") &&
-                (suffix ? str_ends(as_str(part), as_str(x)) : str_starts(as_str(part), as_str(x))))
+            if (want_str(r, x, "every affix") && within &&
+                (suffix ? str_ends(t, as_str(x)) : str_starts(t, as_str(x))))
                 return true;
         }
         return false;
     }
     if (!want_str(r, a[0], suffix ? "endswith first arg" : "startswith first arg")) return false;
-    return suffix ? str_ends(as_str(part), as_str(a[0])) : str_starts(as_str(part), as_str(a[0]));
+    return within && (suffix ? str_ends(t, as_str(a[0])) : str_starts(t, as_str(a[0])));
 }
 METHOD(s_startswith) {
     UNUSED;
@@ -174,14 +186,13 @@ static ptrdiff_t rfind(str t, str d) {
 }
 
 static int64_t find(rt *r, value self, value *a, bool from_right) {
-    size_t base;
+    value part;
+    int64_t begin;
     if (!want_str(r, a[0], "what is searched for")) return -1;
-    value part = window(r, self, a, &base);
-    if (!charge(r, part.s->len)) return -1;
+    if (!window(r, self, a, &part, &begin) || !charge(r, part.s->len)) return -1;
     ptrdiff_t hit =
         from_right ? rfind(as_str(part), as_str(a[0])) : str_find(as_str(part), as_str(a[0]), 0);
-    if (hit < 0) return -1;
-    return (int64_t)utf8_count(str_make(self.s->ptr, base + (size_t)hit));
+    return hit < 0 ? -1 : begin + (int64_t)utf8_count(str_make(part.s->ptr, (size_t)hit));
 }
 METHOD(s_find) {
     UNUSED;
@@ -204,13 +215,13 @@ METHOD(s_rindex) {
 
 METHOD(s_count) {
     UNUSED;
-    size_t base;
+    value part;
+    int64_t begin, n = 0;
     if (!want_str(r, a[0], "what is counted")) return v_none();
-    value part = window(r, self, a, &base);
+    if (!window(r, self, a, &part, &begin)) return v_int(0, self.data);
     str t = as_str(part), d = as_str(a[0]);
     if (!charge(r, t.len)) return v_none();
     if (!d.len) return v_int((int64_t)jinja_n_chars(part) + 1, self.data);
-    int64_t n = 0;
     for (ptrdiff_t hit = 0; (hit = str_find(t, d, (size_t)hit)) >= 0; hit += (ptrdiff_t)d.len) n++;
     return v_int(n, self.data);
 }
@@ -248,9 +259,10 @@ METHOD(s_rpartition) {
 static value justify(rt *r, value self, value *a, char how) {
     int64_t width = int_or(r, a[0], 0), n = width - (int64_t)jinja_n_chars(self);
     value fill = given(a[1]) ? a[1] : jinja_cstr(r, " ");
-    if (!want_str(r, fill, "the fill character") || n <= 0) return self;
+    if (!want_str(r, fill, "the fill character")) return self;
     if (jinja_n_chars(fill) != 1)
         return jinja_fail(r, "The fill character must be exactly one character long");
+    if (n <= 0) return self;
     int64_t left = how == 'r' ? n : how == 'l' ? 0 : n / 2 + (n & width & 1);
     grow *g = jinja_grow(r);
     for (int64_t i = 0; i < left && tick(r); i++) jinja_put_str(r, g, fill);
@@ -361,14 +373,14 @@ METHOD(s_isidentifier) {
 static const builtin str_methods[] = {
     {"capitalize", s_capitalize, 0, ""},
     {"casefold", s_lower, 0, ""},
-    {"center", s_center, 1, "width fillchar"},
-    {"count", s_count, 1, "sub start end"},
-    {"endswith", s_endswith, 1, "suffix start end"},
+    {"center", s_center, 1, "width/ fillchar/"},
+    {"count", s_count, 1, "sub/ start/ end/"},
+    {"endswith", s_endswith, 1, "suffix/ start/ end/"},
     {"expandtabs", s_expandtabs, 0, "tabsize"},
-    {"find", s_find, 1, "sub start end"},
+    {"find", s_find, 1, "sub/ start/ end/"},
     {"format", s_format, 0, "*"},
-    {"format_map", s_format_map, 1, "mapping"},
-    {"index", s_index, 1, "sub start end"},
+    {"format_map", s_format_map, 1, "mapping/"},
+    {"index", s_index, 1, "sub/ start/ end/"},
     {"isalnum", s_isalnum, 0, ""},
     {"isalpha", s_isalpha, 0, ""},
     {"isascii", s_isascii, 0, ""},
@@ -381,28 +393,28 @@ static const builtin str_methods[] = {
     {"isspace", s_isspace, 0, ""},
     {"istitle", s_istitle, 0, ""},
     {"isupper", s_isupper, 0, ""},
-    {"join", s_join, 1, "iterable"},
-    {"ljust", s_ljust, 1, "width fillchar"},
+    {"join", s_join, 1, "iterable/"},
+    {"ljust", s_ljust, 1, "width/ fillchar/"},
     {"lower", s_lower, 0, ""},
-    {"lstrip", s_lstrip, 0, "chars"},
-    {"partition", s_partition, 1, "sep"},
-    {"removeprefix", s_removeprefix, 1, "prefix"},
-    {"removesuffix", s_removesuffix, 1, "suffix"},
-    {"replace", s_replace, 2, "old new count"},
-    {"rfind", s_rfind, 1, "sub start end"},
-    {"rindex", s_rindex, 1, "sub start end"},
-    {"rjust", s_rjust, 1, "width fillchar"},
-    {"rpartition", s_rpartition, 1, "sep"},
+    {"lstrip", s_lstrip, 0, "chars/"},
+    {"partition", s_partition, 1, "sep/"},
+    {"removeprefix", s_removeprefix, 1, "prefix/"},
+    {"removesuffix", s_removesuffix, 1, "suffix/"},
+    {"replace", s_replace, 2, "old/ new/ count/"},
+    {"rfind", s_rfind, 1, "sub/ start/ end/"},
+    {"rindex", s_rindex, 1, "sub/ start/ end/"},
+    {"rjust", s_rjust, 1, "width/ fillchar/"},
+    {"rpartition", s_rpartition, 1, "sep/"},
     {"rsplit", s_rsplit, 0, "sep maxsplit"},
-    {"rstrip", s_rstrip, 0, "chars"},
+    {"rstrip", s_rstrip, 0, "chars/"},
     {"split", s_split, 0, "sep maxsplit"},
     {"splitlines", s_splitlines, 0, "keepends"},
-    {"startswith", s_startswith, 1, "prefix start end"},
-    {"strip", s_strip, 0, "chars"},
+    {"startswith", s_startswith, 1, "prefix/ start/ end/"},
+    {"strip", s_strip, 0, "chars/"},
     {"swapcase", s_swapcase, 0, ""},
     {"title", s_title, 0, ""},
     {"upper", s_upper, 0, ""},
-    {"zfill", s_zfill, 1, "width"},
+    {"zfill", s_zfill, 1, "width/"},
 };
 
 /* ── list ── */
@@ -446,13 +458,15 @@ METHOD(l_pop) {
 }
 METHOD(l_index) {
     UNUSED;
-    for (size_t i = 0; i < self.seq->n && tick(r); i++)
-        if (jinja_eq(r, self.seq->items[i], a[0])) return v_int((int64_t)i, self.data);
+    int64_t n = (int64_t)self.seq->n, stop = bound_or(r, a[2], n, n);
+    for (int64_t i = bound_or(r, a[1], 0, n); i < n && i < stop && tick(r); i++)
+        if (jinja_eq(r, self.seq->items[i], a[0])) return v_int(i, self.data);
     return jinja_fail(r, "the value is not in the list");
 }
 METHOD(l_remove) {
     UNUSED;
-    value at = l_index(r, self, a, raw);
+    value sought[3] = {a[0], {.kind = V_MISSING}, {.kind = V_MISSING}};
+    value at = l_index(r, self, sought, raw);
     return r->failed ? v_none() : (l_pop(r, self, &at, raw), v_none());
 }
 METHOD(l_count) {
@@ -485,15 +499,15 @@ METHOD(l_reverse) {
 }
 
 static const builtin list_methods[] = {
-    {"append", l_append, 1, "object"},
+    {"append", l_append, 1, "object/"},
     {"clear", l_clear, 0, ""},
     {"copy", l_copy, 0, ""},
-    {"count", l_count, 1, "value"},
-    {"extend", l_extend, 1, "iterable"},
-    {"index", l_index, 1, "value"},
-    {"insert", l_insert, 2, "index object"},
-    {"pop", l_pop, 0, "index"},
-    {"remove", l_remove, 1, "value"},
+    {"count", l_count, 1, "value/"},
+    {"extend", l_extend, 1, "iterable/"},
+    {"index", l_index, 1, "value/ start/ stop/"},
+    {"insert", l_insert, 2, "index/ object/"},
+    {"pop", l_pop, 0, "index/"},
+    {"remove", l_remove, 1, "value/"},
     {"reverse", l_reverse, 0, ""},
 };
 
@@ -603,11 +617,16 @@ METHOD(d_copy) {
 }
 
 static const builtin dict_methods[] = {
-    {"clear", d_clear, 0, ""},        {"copy", d_copy, 0, ""},
-    {"get", d_get, 1, "key default"}, {"items", d_items, 0, ""},
-    {"keys", d_keys, 0, ""},          {"pop", d_pop, 1, "key default"},
-    {"popitem", d_popitem, 0, ""},    {"setdefault", d_setdefault, 1, "key default"},
-    {"update", d_update, 0, "*"},     {"values", d_values, 0, ""},
+    {"clear", d_clear, 0, ""},
+    {"copy", d_copy, 0, ""},
+    {"get", d_get, 1, "key/ default/"},
+    {"items", d_items, 0, ""},
+    {"keys", d_keys, 0, ""},
+    {"pop", d_pop, 1, "key/ default/"},
+    {"popitem", d_popitem, 0, ""},
+    {"setdefault", d_setdefault, 1, "key/ default/"},
+    {"update", d_update, 0, "*"},
+    {"values", d_values, 0, ""},
 };
 
 /* ── Functions ── */
@@ -678,7 +697,7 @@ static const builtin functions[] = {
     {"raise_exception", f_raise_exception, 1, "message"},
     {"strftime_now", f_strftime_now, 1, "format"},
     {"namespace", f_namespace, 0, "*"},
-    {"range", f_range, 1, "start stop step"},
+    {"range", f_range, 1, "start/ stop/ step/"},
     {"dict", f_dict, 0, "*"},
     {"cycler", f_cycler, 0, "*"},
     {"joiner", f_joiner, 0, "sep"},

@@ -356,6 +356,9 @@ static void parse_args(parser *p, node *n) {
             named = named || (arg && arg->kind == N_DSTAR);
         } else if (cur(p)->type == T_NAME && peek(p)->type == T_ASSIGN) {
             arg = new_node(p, N_KWARG);
+            for (const node *k = n->kids; k; k = k->next)
+                if (k->kind == N_KWARG && str_eq(k->name, cur(p)->text))
+                    return (void)fail(p, "an argument is named twice");
             if (arg) arg->name = cur(p)->text;
             advance(p);
             advance(p);
@@ -791,11 +794,15 @@ static void parse_params(parser *p, node *n) {
         if (cur(p)->type == T_RPAREN) break;
         node *param = target_name(p);
         if (!param) return;
+        for (const node *other = n->params; other; other = other->next)
+            if (other->id == param->id) return (void)fail(p, "two parameters have one name");
         param->kind = N_PARAM;
         if (skip_if(p, T_ASSIGN))
             param->a = parse_expr(p);
         else if (defaults)
             fail(p, "a parameter without a default follows one with a default");
+        if (param->id == p->t->id_caller && !param->a)
+            fail(p, "a parameter called 'caller' needs a default");
         defaults = defaults || param->a;
         *tail = param;
         tail = &param->next;

@@ -101,7 +101,8 @@ static uint32_t lower(uint32_t cp) {
                     : (uint32_t)utf8proc_tolower((utf8proc_int32_t)cp);
 }
 static bool is_upper(uint32_t cp) {
-    return category(cp) == UTF8PROC_CATEGORY_LU || (cp > 127 && lower(cp) != cp);
+    utf8proc_category_t c = category(cp);
+    return c == UTF8PROC_CATEGORY_LU || (cp > 127 && c != UTF8PROC_CATEGORY_LT && lower(cp) != cp);
 }
 static bool is_lower(uint32_t cp) {
     return category(cp) == UTF8PROC_CATEGORY_LL || (cp > 127 && upper(cp) != cp && lower(cp) == cp);
@@ -130,18 +131,53 @@ static bool sigma_is_final(str s, size_t at, size_t next) {
     return before && !(next < s.len && is_cased(jinja_char(s, next, &after)));
 }
 
+/* Letters whose capital is several characters (Unicode's SpecialCasing, without polytonic Greek). */
+static const struct {
+    uint32_t cp;
+    const char *upper, *title;
+} long_capitals[] = {
+    {0xDF, "SS", "Ss"},
+    {0x149, "\u02BCN", "\u02BCN"},
+    {0x1F0, "J\u030C", "J\u030C"},
+    {0x390, "\u0399\u0308\u0301", "\u0399\u0308\u0301"},
+    {0x3B0, "\u03A5\u0308\u0301", "\u03A5\u0308\u0301"},
+    {0x587, "\u0535\u0552", "\u0535\u0582"},
+    {0x1E96, "H\u0331", "H\u0331"},
+    {0x1E97, "T\u0308", "T\u0308"},
+    {0x1E98, "W\u030A", "W\u030A"},
+    {0x1E99, "Y\u030A", "Y\u030A"},
+    {0x1E9A, "A\u02BE", "A\u02BE"},
+    {0xFB00, "FF", "Ff"},
+    {0xFB01, "FI", "Fi"},
+    {0xFB02, "FL", "Fl"},
+    {0xFB03, "FFI", "Ffi"},
+    {0xFB04, "FFL", "Ffl"},
+    {0xFB05, "ST", "St"},
+    {0xFB06, "ST", "St"},
+    {0xFB13, "\u0544\u0546", "\u0544\u0576"},
+    {0xFB14, "\u0544\u0535", "\u0544\u0565"},
+    {0xFB15, "\u0544\u053B", "\u0544\u056B"},
+    {0xFB16, "\u054E\u0546", "\u054E\u0576"},
+    {0xFB17, "\u0544\u053D", "\u0544\u056D"},
+};
+
 static void put_cased(rt *r, grow *g, value s, size_t at, size_t next, uint32_t cp, bool up,
                       bool title) {
     const uint8_t *mask = s.s->mask;
     bool data = mask ? !mask[at] : s.data;
     char out[8];
     size_t n;
-    if (up && cp == 0xDF) {
-        n = 2;
-        memcpy(out, title ? "Ss" : "SS", 2);
-    } else if (up) {
+    for (size_t i = 0; up && cp > 127 && i < sizeof long_capitals / sizeof *long_capitals; i++)
+        if (long_capitals[i].cp == cp) {
+            jinja_put_cstr(r, g, title ? long_capitals[i].title : long_capitals[i].upper, data);
+            return;
+        }
+    if (up) {
         n = (size_t)utf8_encode(
             title && cp > 127 ? (uint32_t)utf8proc_totitle((utf8proc_int32_t)cp) : upper(cp), out);
+    } else if (cp == 0x130) {
+        jinja_put_cstr(r, g, "i\u0307", data);
+        return;
     } else {
         uint32_t low = lower(cp);
         if (cp == 0x3A3 && at < 4096 && sigma_is_final(as_str(s), at, next)) low = 0x3C2;
@@ -231,6 +267,13 @@ value jinja_slice(rt *r, value v, value start, value stop, value step_value) {
         jinja_push(r, out, v.seq->items[i]);
         if ((step > 0 && i > INT64_MAX - step) || (step < 0 && i < INT64_MIN - step)) break;
     }
+    if (v.seq->type == SEQ_RANGE) { /* stays one, and says so when printed */
+        const seq *of = v.seq;
+        out->type = SEQ_RANGE;
+        out->start = of->start + a * of->step;
+        out->stop = b == n ? of->start + n * of->step : of->start + b * of->step;
+        out->step = of->step * step;
+    }
     value result = v_seq(out);
     result.data = v.data;
     return result;
@@ -316,9 +359,8 @@ value jinja_split(rt *r, value s, value sep, int64_t max) {
         while (at < t.len && jinja_is_space(jinja_char(t, at, &next))) at = next;
         if (at >= t.len || r->failed) return list_of(out, s);
         size_t begin = at;
-        if (max-- <= 0) {
-            jinja_push(r, out,
-                       jinja_strip(r, jinja_sub(r, s, begin, t.len), v_none(), STRIP_RIGHT));
+        if (max-- <= 0) { /* the rest as it is, with the space at its end */
+            jinja_push(r, out, jinja_sub(r, s, begin, t.len));
             return list_of(out, s);
         }
         while (at < t.len && !jinja_is_space(jinja_char(t, at, &next))) at = next;
@@ -333,7 +375,7 @@ static ptrdiff_t rfind(str t, str d, size_t end) {
 }
 
 value jinja_rsplit(rt *r, value s, value sep, int64_t max) {
-    if (max < 0) return jinja_split(r, s, sep, max);
+    if (max < 0) max = INT64_MAX; /* not split(): "aaa" by "aa" */
     str t = as_str(s), d = as_str(sep);
     seq *parts = jinja_seq(r, SEQ_LIST, 0);
     size_t end = t.len;
@@ -351,7 +393,7 @@ value jinja_rsplit(rt *r, value s, value sep, int64_t max) {
             if (!rest.s->len || r->failed) break;
             size_t p = rest.s->len, next;
             if (max-- <= 0) {
-                jinja_push(r, parts, jinja_strip(r, rest, v_none(), STRIP_LEFT));
+                jinja_push(r, parts, rest); /* with the space at its beginning */
                 break;
             }
             while (p > 0) {

@@ -269,7 +269,9 @@ seq *jinja_iter(rt *r, value v) {
         str s = as_str(v);
         for (size_t at = 0, next; at < s.len && !r->failed; at = next) {
             jinja_char(s, at, &next);
-            jinja_push(r, out, jinja_sub(r, v, at, next));
+            value one = jinja_sub(r, v, at, next);
+            one.markup = false;
+            jinja_push(r, out, one);
         }
         break;
     }
@@ -349,8 +351,13 @@ static bool hash_value(rt *r, value v, uint64_t *out) {
             jinja_leave(r);
             return ok;
         }
-        break;
+        if (v.seq->type != SEQ_RANGE) break;
+        *out = hash_mix(v.seq->n); /* equal ranges hold equal numbers */
+        for (size_t i = 0; i < 2 && i < v.seq->n; i++)
+            *out = hash_combine(*out, hash_mix((uint64_t)as_int(v.seq->items[i])));
+        return true;
     case V_DICT: break;
+    case V_UNDEF: *out = hash_mix(2); return true; /* every undefined equals every other */
     default: *out = hash_bytes(&v.s, sizeof v.s, v.kind); return true;
     }
     jinja_fail(r, "unhashable type: '%s'", jinja_type(v));

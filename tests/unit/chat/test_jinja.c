@@ -179,6 +179,46 @@ static void language_corners(void **state) {
            "1False");
 }
 
+/* What calls with any argument found to differ from Jinja2. */
+static void pythons_corners(void **state) {
+    (void)state;
+    expect(
+        "{{ '  two words \\n'.split(none, 1) }}{{ ' a b '.rsplit(none, 1) }}{{ 'aaa'.rsplit('aa') }}",
+        "{}", "['two', 'words \\n'][' a', 'b']['a', '']");
+    expect(
+        "{{ 'abc'.find('', 9) }}{{ 'abc'.count('', 9) }}{{ 'abc'.startswith('', 9) }}{{ 'aba'.find('a', 1) }}{{ 'abc'.find('', 3) }}",
+        "{}", "-10False23");
+    expect("{{ '\\x7f'|tojson(ensure_ascii=true) }}{{ '\\x7fé'|tojson }}", "{}",
+           "\"\\u007f\"\"\x7fé\"");
+    expect(
+        "{{ [x, y]|sort(attribute='v') }}{{ [none, none]|sort }}{{ [x, y]|unique(attribute='v')|list|length }}",
+        "{\"x\": {}, \"y\": {\"a\": 1}}", "[{}, {'a': 1}][None, None]1");
+    expect("{{ [1, 2, 3, 4]|slice(2, 'x')|list }}{{ [1, 2]|batch('n')|list }}", "{}",
+           "[[1, 2, 'x'], [3, 4, 'x']][[1, 2]]");
+    expect("{{ 0 // -0.5 }} {{ 1 % -0.5 }} {{ 7 / 9007199254740993 }}", "{}",
+           "-0.0 -0.0 7.771561172376095e-16");
+    expect(
+        "{{ range(9)[2:7:2] }}{{ range(3) in {} }}{{ {range(2): 1}[range(2)] }}{{ ('a'|safe)|list }}",
+        "{}", "range(2, 7, 2)False1['a']");
+    expect("{{ '{0}{0.k}{0[k]}|{a!r:>5}|{b:5}'.format(d, a='x', b=true) }}", "{\"d\": {\"k\": 1}}",
+           "{'k': 1}11|  'x'|    1");
+    expect("{{ 'abc' % missing }}{{ 'abc' % range(2) }}{{ '%.*f' % (-3, 2.6) }}", "{}", "abcabc3");
+    expect("{{ 'ﬁn ŉ'|upper }} {{ 'ﬁn'|title }} {{ 'İ'|lower|length }} {{ 'ǅ'.swapcase() }}", "{}",
+           "FIN ʼN Fin 2 ǆ");
+    expect_error("{{ 'a'.replace(old='a', new='b') }}", "{}", "unexpected keyword");
+    expect_error("{{ [1]|sort('n') }}", "{}", "cannot be interpreted as an integer");
+    expect_error("{{ 'a'.center(1, 'xy') }}", "{}", "exactly one character");
+    expect_error("{{ '{!x}'.format(1) }}{{ '{:.1}'.format(1) }}", "{}", "conversion specifier x");
+    expect_error("{{ '{:.1}'.format(1) }}", "{}", "Precision not allowed");
+    expect_error("{{ '%5%' % 1 }}", "{}", "unsupported format character");
+    expect_error("{{ 0.0 ** -1 }}", "{}", "negative power");
+    expect_error("{{ [1]|sum(start='') }}", "{}", "can't sum strings");
+    expect_error("{{ 012 }}", "{}", "begins with 0");
+    expect_error("{{ dict(a=1, a=2) }}", "{}", "named twice");
+    expect_error("{% macro m(a, a) %}{% endmacro %}", "{}", "one name");
+    expect_error("{% macro m(caller) %}{% endmacro %}", "{}", "needs a default");
+}
+
 static void the_clock_is_the_callers(void **state) {
     (void)state;
     jinja_output out;
@@ -402,6 +442,7 @@ int main(void) {
         cmocka_unit_test(provenance_survives),
         cmocka_unit_test(strings_are_values),
         cmocka_unit_test(language_corners),
+        cmocka_unit_test(pythons_corners),
         cmocka_unit_test(the_clock_is_the_callers),
         cmocka_unit_test(errors_name_the_line),
         cmocka_unit_test(raise_exception_is_the_whole_message),

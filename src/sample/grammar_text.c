@@ -8,6 +8,7 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "sample/grammar_impl.h"
 
@@ -276,14 +277,16 @@ static piece take_regex(source *s) {
         buf_append_char(&pattern, s->text.ptr[i]);
     }
     s->at++;
-    regex_syntax syntax = {0};
+    regex_syntax syntax = {.is_python = true};
     for (; peek(s) >= 'a' && peek(s) <= 'z'; s->at++) {
-        if (peek(s) == 'i') syntax.ignore_case = true;
-        if (peek(s) == 's') syntax.dot_all = true;
-        if (peek(s) == 'x') {
-            buf_deinit(&pattern);
-            return cannot(s, "the pattern flag x");
-        }
+        int flag = peek(s);
+        if (flag == 'i') syntax.ignore_case = true;
+        if (flag == 's') syntax.dot_all = true;
+        if (strchr("imslu", flag))
+            continue; /* ends of lines, locales: nothing to tell apart here */
+        buf_deinit(&pattern);
+        return flag == 'x' ? cannot(s, "the pattern flag x")
+                           : bad(s, "a pattern has a flag that does not exist");
     }
     error e = {0};
     rx r = regex_parse(s->x, buf_str(&pattern), syntax, &e);
@@ -322,6 +325,11 @@ static rule *add_rule(source *s, str name) {
     return &s->rules[s->n_rules++];
 }
 
+/* What Lark's trees are to look like: "?", "!" or both before a rule's name. */
+static void skip_marks(source *s) {
+    for (int i = 0; i < 2 && (peek(s) == '?' || peek(s) == '!'); i++) s->at++;
+}
+
 /* Where a name begins a new rule, the one before has ended. */
 static bool at_rule_start(source *s) {
     size_t back = s->at;
@@ -330,7 +338,7 @@ static bool at_rule_start(source *s) {
         if (peek(s) == '%')
             yes = !looking_at(s, "%json");
         else {
-            if (peek(s) == '?' || peek(s) == '!') s->at++;
+            skip_marks(s);
             str name = take_name(s);
             if (name.len && peek(s) == '.') { /* a priority */
                 int32_t n;
@@ -433,7 +441,10 @@ static piece take_repeated(source *s) {
             skip_blanks(s);
             if (!take_int(s, &min)) return bad(s, "a number is missing behind '~'");
             max = min;
-            if (eat(s, "..") && !take_int(s, &max))
+            while (peek(s) == ' ') s->at++;
+            bool is_range = eat(s, "..");
+            while (is_range && peek(s) == ' ') s->at++;
+            if (is_range && !take_int(s, &max))
                 return bad(s, "a number is missing behind '..'");
         } else if (peek(s) == '{') {
             s->at++;
@@ -492,8 +503,6 @@ static piece take_sequence(source *s) {
 static piece take_alternatives(source *s) {
     piece *v = NULL, result;
     size_t n = 0, cap = 0;
-    skip_blanks(s);
-    eat(s, "|"); /* Lark: a first bar is decoration */
     do {
         if (n == cap) {
             cap = cap ? cap * 2 : 8;
@@ -557,7 +566,8 @@ static bool import_one(source *s, str name, str as) {
         rule *r = add_rule(s, as);
         if (!r) return false;
         r->is_terminal = true;
-        r->terminal = regex_parse(s->x, str_from(COMMON[i].pattern), (regex_syntax){0}, NULL);
+        r->terminal = regex_parse(s->x, str_from(COMMON[i].pattern),
+                                  (regex_syntax){.is_python = true}, NULL);
         return r->terminal >= 0;
     }
     return !bad(s, "'common' has no such terminal").is_bad;
@@ -648,7 +658,7 @@ static bool list_rules(source *s, str *ignores, size_t *n_ignores, size_t max_ig
         }
         if (peek(s) == '%') return !cannot(s, "a directive other than %import and %ignore").is_bad;
         if (!at_rule_start(s)) return !bad(s, "a rule is expected").is_bad;
-        if (s->is_lark && (peek(s) == '?' || peek(s) == '!')) s->at++;
+        if (s->is_lark) skip_marks(s);
         rule *r = add_rule(s, take_name(s));
         if (!r) return false;
         r->is_terminal = s->is_lark && is_terminal_name(r->name);

@@ -50,6 +50,9 @@ typedef struct regex_syntax {
     bool search;      /* the pattern may match anywhere: JSON Schema's `pattern` */
     bool ignore_case; /* ASCII letters */
     bool dot_all;     /* `.` matches line ends too */
+    /* As Python and Rust have it: `.` leaves out line feeds only; \A, \z and \Z are ends; (?i) and
+     * (?s) change the rest of their group, (?i:…) its own. */
+    bool is_python;
 } regex_syntax;
 /* ECMAScript's syntax with code points as characters. −1 with an error whose code is
  * ERR_INVALID_VALUE for what is no pattern, ERR_UNSUPPORTED_VALUE for what it cannot say. */

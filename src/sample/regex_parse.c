@@ -1,4 +1,4 @@
-/* ECMAScript's regular expressions → expressions. Two passes: the pattern becomes
+/* ECMAScript's regular expressions (and, where asked, some ways of Python's) → expressions. Two passes: the pattern becomes
  * a tree; the tree becomes an expression from the right to the left, each part
  * together with all that follows it, because look-ahead and `$` speak of that.
  *
@@ -353,6 +353,22 @@ static ast *parse_class(parse *p) {
 
 static ast *parse_alt(parse *p);
 
+/* Behind "(?" of "(?i)" or "(?s-i:": true at the ')' or behind the ':'. */
+static bool take_flags(parse *p) {
+    bool on = true;
+    for (;; p->at++) {
+        int c = peek(p);
+        if (c == 'i')
+            p->syntax.ignore_case = on;
+        else if (c == 's')
+            p->syntax.dot_all = on;
+        else if (c == '-' && on)
+            on = false;
+        else if (c != 'u')
+            return c == ')' || eat(p, ":");
+    }
+}
+
 static ast *parse_atom(parse *p) {
     size_t begin = p->n_ranges;
     int64_t c;
@@ -364,8 +380,10 @@ static ast *parse_atom(parse *p) {
         p->at++;
         if (!p->syntax.dot_all) {
             add(p, '\n', '\n');
-            add(p, '\r', '\r');
-            add(p, 0x2028, 0x2029);
+            if (!p->syntax.is_python) {
+                add(p, '\r', '\r');
+                add(p, 0x2028, 0x2029);
+            }
         }
         settle(p, begin, true);
         return make_chars(p, begin);
@@ -373,6 +391,7 @@ static ast *parse_atom(parse *p) {
     case '(': {
         p->at++;
         bool look = false, negative = false;
+        regex_syntax outside = p->syntax;
         if (eat(p, "?:")) {
         } else if (eat(p, "?=")) {
             look = true;
@@ -383,11 +402,16 @@ static ast *parse_atom(parse *p) {
         } else if (eat(p, "?<") || eat(p, "?P<")) {
             while (peek(p) >= 0 && peek(p) != '>') p->at++;
             if (!eat(p, ">")) return bad(p, "a group's name has no end");
-        } else if (peek(p) == '?')
-            return unsupported(p, "a group of an unknown kind");
+        } else if (peek(p) == '?') {
+            p->at++;
+            if (!p->syntax.is_python || !take_flags(p))
+                return unsupported(p, "a group of an unknown kind");
+            if (eat(p, ")")) return node(p, A_EMPTY, NULL, NULL);
+        }
         if (++p->depth > MAX_GROUPS_DEEP) return unsupported(p, "too many groups in each other");
         n = parse_alt(p);
         p->depth--;
+        p->syntax = outside;
         if (!n) return NULL;
         if (!eat(p, ")")) return bad(p, "')' is missing");
         if (!look) return n;
@@ -400,6 +424,8 @@ static ast *parse_atom(parse *p) {
     case '?': return bad(p, "nothing is there to repeat");
     case '\\':
         p->at++;
+        if (p->syntax.is_python && eat(p, "A")) return node(p, A_BEGIN, NULL, NULL);
+        if (p->syntax.is_python && (eat(p, "z") || eat(p, "Z"))) return node(p, A_END, NULL, NULL);
         if (!take_escape(p, false, &c)) return NULL;
         if (c >= 0) add(p, (uint32_t)c, (uint32_t)c);
         return make_chars(p, begin);

@@ -63,6 +63,13 @@ def past_the_window_counts():
 
     class o:
         seed, turns, thoughts = 1, 5, 40
+        repeat, minutes, foreign, patience = 3, 0, 99, 0  # no time: once in any case
+        name = "one"
+        process = type("process", (), dict(pid=os.getpid()))
+    assert w.alternate([o], o, lambda p: dict(steps=7))["one"]["runs"] == 1
+    o.minutes = 9
+    once = w.alternate([o], o, lambda p: dict(steps=7))["one"]
+    assert once["runs"] == 3 and once["steps"] == 7, once
     r = w.run_turns(Perfect(), o, 1000)
     assert r["again"] == 0 and r["computed"] > 0 and r["prompt_tokens"] > r["computed"], r
 

@@ -457,6 +457,27 @@ static bool was_called(const chat_message *m, size_t i) {
     return false;
 }
 
+/* A last message of the assistant's is what its answer begins with (prefill). */
+static bool take_started(const anthropic_request *p, const chat_message *m, chat_input *in,
+                         error *err) {
+    const char *with = m->n_calls                  ? "calls"
+                       : p->shows_thinking         ? "thinking"
+                       : json_array_size(p->tools) ? "tools"
+                       : p->answer.kind            ? "an output format"
+                                                   : NULL;
+    if (with)
+        return error_set(
+            err, ERR_UNSUPPORTED_VALUE, "messages",
+            "messages: the last one is the assistant's; a started answer (prefill) does not go with %s.",
+            with);
+    if (!m->content.len || strchr(" \t\r\n", m->content.ptr[m->content.len - 1]))
+        return error_set(
+            err, ERR_INVALID_VALUE, "messages",
+            "messages: the last one is the assistant's; it must have text, which does not end with white space.");
+    in->started = m->content;
+    return true;
+}
+
 static bool parse_messages(arena *mem, const anthropic_request *p, chat_input *in, error *err) {
     static const char *const roles[] = {"user", "assistant", NULL};
     size_t n = json_array_size(p->messages), cap = 1, k = 0;
@@ -492,10 +513,9 @@ static bool parse_messages(arena *mem, const anthropic_request *p, chat_input *i
             return false;
         k += added;
     }
-    if (m[k - 1].role == CHAT_ASSISTANT)
-        return error_set(
-            err, ERR_UNSUPPORTED_VALUE, "messages",
-            "messages: the last one is the assistant's, and going on from a started answer (prefill) is not supported. The conversation must end with a user message.");
+    if (m[k - 1].role == CHAT_ASSISTANT) {
+        if (!take_started(p, &m[--k], in, err)) return false;
+    }
     for (size_t i = 0; i < k; i++)
         if (m[i].role == CHAT_TOOL && !was_called(m, i))
             return error_set(

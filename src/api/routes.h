@@ -59,18 +59,6 @@ route_fn route_file_create, route_file_list, route_file_get, route_file_delete,
 route_fn route_upload_create, route_upload_part, route_upload_complete,
     route_upload_cancel;                                                            /* uploads.c */
 route_fn route_batch_create, route_batch_list, route_batch_get, route_batch_cancel; /* batches.c */
-route_fn route_chat_completions;                             /* chat_completions.c */
-route_fn route_chat_list, route_chat_get, route_chat_update, /* store_chat.c */
-    route_chat_delete, route_chat_messages;
-route_fn route_completions;                               /* completions.c */
-route_fn route_anthropic_messages, route_anthropic_count; /* anthropic.c */
-route_fn route_speech, route_voices;                      /* speech.c */
-route_fn route_response_create, route_response_get,       /* responses.c */
-    route_response_delete, route_response_cancel, route_response_input_items,
-    route_response_input_tokens, route_response_compact;
-route_fn route_tokenize, route_detokenize, route_props; /* tokens.c */
-route_fn route_models, route_model;                     /* models.c */
-route_fn route_health, route_metrics;                   /* status.c */
-route_fn route_page;                                    /* page.c */
+route_fn route_page;                                                                /* page.c */
 
 #endif

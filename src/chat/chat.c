@@ -313,6 +313,40 @@ static bool try_otherwise(context *x, const chat_input *in, const error *why) {
     return false;
 }
 
+/* The answer's beginning behind the prompt, and before it the end of a reasoning that the template opened:
+ * that is the template's to say, what the client wrote stays text. */
+static bool put_started(const chat *c, str started, jinja_output *out) {
+    str opened = c->style.family ? parser_find_prefix(&c->style, buf_str(&out->text)) : (str){0};
+    if (opened.len && c->style.think.open.len && str_starts(opened, c->style.think.open)) {
+        tok_span *grown = realloc(out->trusted, (out->n_trusted + 1) * sizeof *grown);
+        if (!grown) return false;
+        out->trusted = grown;
+        size_t from = out->text.len;
+        buf_append_str(&out->text, c->style.think.close);
+        buf_append_cstr(&out->text, "\n\n");
+        grown[out->n_trusted++] = (tok_span){from, out->text.len};
+    }
+    buf_append_str(&out->text, started);
+    return !out->text.failed;
+}
+
+/* The same for harmony: the header of a final message, and the text. */
+static bool put_started_harmony(const harmony *h, str started, tok_ids *ids, buf *text,
+                                error *err) {
+    bool ok = true;
+    if (ids) {
+        tok_ids_push(ids, h->channel);
+        ok = tok_encode(h->t, STR("final"), (tok_encode_opts){0}, ids, err);
+        tok_ids_push(ids, h->message);
+        ok = ok && tok_encode(h->t, started, (tok_encode_opts){0}, ids, err);
+    }
+    if (text) {
+        buf_append_cstr(text, "<|channel|>final<|message|>");
+        buf_append_str(text, started);
+    }
+    return ok && (!((ids && ids->failed) || (text && text->failed)) || is_out_of_memory(err));
+}
+
 static bool render_template(const chat *c, const chat_input *in, tok_ids *ids, buf *text,
                             error *err) {
     static const char *const TRUSTED[] = {"bos_token", "eos_token", "messages[].role"};
@@ -333,6 +367,7 @@ static bool render_template(const chat *c, const chat_input *in, tok_ids *ids, b
         if (err) *err = first;
         return false;
     }
+    if (in->started.len && !put_started(c, in->started, &out)) ok = is_out_of_memory(err);
     if (ok && ids) {
         /* A template that leaves BOS to the tokenizer gets it; one that writes it is not doubled. */
         str bos = special_text(c->t, tok_bos(c->t));
@@ -354,7 +389,9 @@ static bool render_template(const chat *c, const chat_input *in, tok_ids *ids, b
 
 bool chat_render(const chat *c, const chat_input *in, tok_ids *ids, buf *text, error *err) {
     if (c->template) return render_template(c, in, ids, text, err);
-    if (c->is_harmony) return harmony_render_chat(&c->harmony, in, ids, text, err);
+    if (c->is_harmony)
+        return harmony_render_chat(&c->harmony, in, ids, text, err) &&
+               (!in->started.len || put_started_harmony(&c->harmony, in->started, ids, text, err));
     if (error_is_set(&c->template_error))
         return error_set(err, ERR_UNSUPPORTED_VALUE, NULL,
                          "This model's chat template cannot be used: %s",

@@ -79,11 +79,13 @@ typedef struct chat_input {
     bool one_call;             /* at most one in an answer */
     bool are_functions;        /* tools came as the deprecated 'functions': errors name those */
     const chat_answer *answer; /* NULL = words as the model likes */
-    bool show_reasoning;       /* reasoning is content, as the model marks it */
-    str reasoning_effort;      /* "low" "medium" "high" …; empty = the family's default */
-    str model_identity;        /* harmony system identity; empty = the family's default */
-    str knowledge_cutoff;      /* "2024-06"; empty = the family's default */
-    int64_t now;               /* Unix seconds: "Current date" and strftime_now (UTC) */
+    str started; /* what the assistant has said already: the answer goes on from there, without thinking
+                    first and without repeating it; empty = it begins. Not with tools or a form */
+    bool show_reasoning;   /* reasoning is content, as the model marks it */
+    str reasoning_effort;  /* "low" "medium" "high" …; empty = the family's default */
+    str model_identity;    /* harmony system identity; empty = the family's default */
+    str knowledge_cutoff;  /* "2024-06"; empty = the family's default */
+    int64_t now;           /* Unix seconds: "Current date" and strftime_now (UTC) */
     json_t *template_args; /* extra variables for a Jinja template, borrowed, or NULL; harmony takes
                               "builtin_tools": ["browser", "python"] from it */
 } chat_input;

@@ -31,6 +31,7 @@ struct turn {
     parser_event waiting; /* behind content that was held back */
     bool has_waiting;
     buf shown;
+    size_t n_known;      /* bytes of the answer's beginning that the parser still holds back */
     grammar *constraint; /* NULL = the model may say anything */
     buf unenforced;      /* paths of what a tool's schema asks for in vain */
     char call_id[32];
@@ -59,6 +60,11 @@ static bool check_request(const chat *c, const turn_request *r, error *err) {
     if (!c->t && !r->n_ids)
         return error_set(err, ERR_UNSUPPORTED_VALUE, NULL,
                          "This model has no vocabulary: it takes token ids only.");
+    if (r->chat && r->chat->started.len &&
+        (r->chat->n_tools || (r->chat->answer && r->chat->answer->kind != CHAT_ANSWER_TEXT)))
+        return error_set(
+            err, ERR_UNSUPPORTED_VALUE, "messages",
+            "A started answer goes on in words only: without tools and without a form.");
     if (r->n_stops > TURN_MAX_STOPS)
         return error_set(err, ERR_ARRAY_ABOVE_MAX, "stop", "At most %d stop strings are possible.",
                          TURN_MAX_STOPS);
@@ -96,6 +102,31 @@ static str find_prefix(const chat *c, str prompt) {
     return c->style.family && !c->is_harmony ? parser_find_prefix(&c->style, prompt) : (str){0};
 }
 
+static void forget_events(turn *t) {
+    parser_event e;
+    while (parser_next(t->parser, &e))
+        t->n_known -= e.text.len < t->n_known ? e.text.len : t->n_known;
+}
+
+/* The parser reads the answer's beginning too, for what follows may end a marker; nobody hears of it. */
+static void read_started(turn *t, str started) {
+    const chat *c = t->c;
+    size_t at = t->prompt.n;
+    while (started.len && strchr(" \t\r\n", started.ptr[0])) /* a parser may leave it out */
+        started = str_make(started.ptr + 1, started.len - 1);
+    t->n_known = started.len;
+    if (c->is_harmony) {
+        while (at && t->prompt.ids[at - 1] != c->harmony.channel) at--;
+        for (at -= at > 0; at < t->prompt.n; at++) {
+            parser_push(t->parser, t->prompt.ids[at]);
+            forget_events(t);
+        }
+    } else {
+        parser_push_text(t->parser, started);
+        forget_events(t);
+    }
+}
+
 static bool make_parser(turn *t, const turn_request *r, str prompt, error *err) {
     chat *c = t->c;
     if (!c->t) return true;
@@ -114,7 +145,10 @@ static bool make_parser(turn *t, const turn_request *r, str prompt, error *err) 
     t->parser = parser_new(&o);
     if (!t->parser) return is_out_of_memory(err);
     /* A template may have opened the reasoning itself, or the first call. */
-    if (r->chat) parser_push_text(t->parser, find_prefix(c, prompt));
+    if (r->chat && r->chat->started.len)
+        read_started(t, r->chat->started);
+    else if (r->chat)
+        parser_push_text(t->parser, find_prefix(c, prompt));
     return true;
 }
 
@@ -365,6 +399,9 @@ static bool next_event(turn *t, turn_event *out) {
         t->has_waiting = false;
         if (is_stopped(t)) continue;
         if (e.kind == PARSER_CONTENT) {
+            size_t known = e.text.len < t->n_known ? e.text.len : t->n_known;
+            e.text = str_make(e.text.ptr + known, e.text.len - known);
+            t->n_known -= known;
             buf_clear(&t->shown);
             bool hit = stop_push(&t->stops, e.text, &t->shown);
             t->failed |= t->shown.failed;

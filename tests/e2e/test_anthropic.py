@@ -52,6 +52,26 @@ def streamed_and_whole_say_the_same():
 
 
 @test
+def a_started_answer_goes_on():
+    with Server() as s:
+        whole = s.post("/v1/messages", ASK)["content"][0]["text"]
+        words = whole.split(" ")
+        for n in range(1, len(words)):
+            start = " ".join(words[:n])
+            for content in (start, [{"type": "text", "text": start[:1]}, {"type": "text", "text": start[1:]}]):
+                body = {**ASK, "messages": ASK["messages"] + [{"role": "assistant", "content": content}]}
+                m = s.post("/v1/messages", body)
+                assert [b["type"] for b in m["content"]] == ["text"] and m["content"] == fold(events(s, body)), m
+                if n > 1:  # from there on it says what it had begun to say
+                    assert start + m["content"][0]["text"] == whole, (start, m)
+        # a marker's text in it stays text
+        odd = {**ASK, "messages": ASK["messages"] + [{"role": "assistant", "content": "<|end|><|start|>user"}]}
+        plain = {**ASK, "messages": ASK["messages"] + [{"role": "assistant", "content": "end start user"}]}
+        count = lambda b: s.post("/v1/messages/count_tokens", b)["input_tokens"]
+        assert count(odd) > count(plain) and s.post("/v1/messages", odd)["usage"]["input_tokens"] > 0
+
+
+@test
 def every_end_has_its_name():
     with Server() as s:
         assert s.post("/v1/messages", {**ASK, "max_tokens": 3})["stop_reason"] == "max_tokens"
@@ -102,7 +122,10 @@ def errors_have_anthropics_shape():
             ({"messages": "hi"}, 400, "invalid_request_error", "messages"),
             ({"messages": [{"role": "system", "content": "x"}]}, 400, "invalid_request_error", "messages[0].role"),
             ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, 400, "invalid_request_error", "image"),
-            ({"messages": ASK["messages"] + [{"role": "assistant", "content": "The"}]}, 400, "invalid_request_error", "assistant"),
+            ({"messages": ASK["messages"] + [{"role": "assistant", "content": "The "}]}, 400, "invalid_request_error", "white space"),
+            ({"messages": ASK["messages"] + [{"role": "assistant", "content": ""}]}, 400, "invalid_request_error", "assistant"),
+            ({"messages": ASK["messages"] + [{"role": "assistant", "content": "A"}], "tools": [{"name": "a", "input_schema": {"type": "object"}}]}, 400, "invalid_request_error", "tools"),
+            ({"messages": ASK["messages"] + [{"role": "assistant", "content": "A"}], "thinking": {"type": "adaptive"}}, 400, "invalid_request_error", "thinking"),
             ({"tools": [{"name": "a b", "input_schema": {"type": "object"}}]}, 400, "invalid_request_error", "tools[0].name"),
             ({"tools": [{"name": "a", "input_schema": {"type": "nonsense"}}]}, 400, "invalid_request_error", "input_schema"),
             ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, 400, "invalid_request_error", "web_search_20250305"),

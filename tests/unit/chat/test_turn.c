@@ -469,9 +469,31 @@ static void test_template(void **state) {
     assert_int_equal(r.content.len, 0);
     free_result(&r);
 
+    /* an answer that has begun goes on behind the reasoning; its words stay words */
+    in.started = STR("So <|im_end|>");
+    buf_clear(&text);
+    ids.n = 0;
+    memset(n, 0, sizeof n);
+    if (!chat_render(c, &in, &ids, &text, &err)) fail_msg("%s", err.message);
+    assert_true(str_ends(buf_str(&text), STR("<think>\n</think>\n\nSo <|im_end|>")));
+    for (size_t i = 0; i < ids.n; i++)
+        if (ids.ids[i] >= BOS) n[ids.ids[i] - BOS]++;
+    assert_int_equal(n[IM_END - BOS], 2);
+    assert_int_equal(n[4], 1);
+    run(c, &q, &r);
+    assert_int_equal(r.usage.n_reasoning, 0);
+    assert_int_equal(r.usage.n_prompt, (int64_t)ids.n);
+    assert_true(r.content.len > 0 && str_find(buf_str(&r.content), STR("So"), 0) != 0);
+    free_result(&r);
+
     chat_tool tool = {.name = STR("get")};
     in.tools = &tool;
     in.n_tools = 1;
+    err = (error){0};
+    assert_null(turn_start(c, &q, &err)); /* words only */
+    assert_int_equal(err.code, ERR_UNSUPPORTED_VALUE);
+    err = (error){0};
+    in.started = (str){0};
     buf_clear(&text);
     if (!chat_render(c, &in, NULL, &text, &err)) fail_msg("%s", err.message);
     /* a template that shows no calls: the system message tells how */

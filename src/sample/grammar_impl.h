@@ -172,7 +172,7 @@ int32_t builder_add_dfa(grammar_builder *b, dfa *d);
 grammar_node builder_regex(grammar_builder *b, rx r);
 void builder_mix(grammar_builder *b, uint64_t h);
 
-/* grammar_schema.c: the jnode of a schema, or −1. */
+/* schema.c: the jnode of a schema, or −1. */
 int32_t schema_compile(grammar_builder *b, json_t *schema, const grammar_schema_options *o);
 
 #endif

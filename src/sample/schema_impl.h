@@ -1,6 +1,8 @@
-/* Inside the schema compiler, between schema.c (keywords → sets of shapes, and their
- * algebra), schema_check.c (is it a schema at all?), schema_format.c and
- * schema_emit.c (shapes → the machine's tables); not a door.
+/* Inside the schema compiler; not a door. In the order of a schema's way through it:
+ * schema_check.c (is it a schema at all?), schema.c (expressions), schema_refs.c
+ * (what a $ref leads to), schema_words.c with schema_format.c (keywords → sets of
+ * shapes), schema_sets.c (their algebra), schema_emit.c (shapes → the machine's
+ * tables).
  *
  * A schema expression (sx) is a number: a piece of the schema as written, or an
  * and/or/not of others; equal expressions are equal numbers. Lowering one gives a
@@ -135,6 +137,8 @@ bool schema_invalid(schema_ctx *c, const char *path, const char *keyword, const 
     __attribute__((format(printf, 4, 5)));
 /* The keyword cannot be enforced: false (failed), or true in lenient mode: go on without it. */
 bool schema_unsupported(schema_ctx *c, const char *path, const char *keyword, const char *why);
+/* More than a named limit allows. False. */
+bool schema_too_much(schema_ctx *c, const char *limit, int n);
 const char *schema_path(schema_ctx *c, const char *base, const char *a, const char *b);
 
 /* schema_check.c */
@@ -148,11 +152,59 @@ sx schema_raw(schema_ctx *c, json_t *schema, int32_t resource, const char *path)
 sx schema_const(schema_ctx *c, json_t *value);
 sx schema_and(schema_ctx *c, const sx *items, size_t n);
 sx schema_not(schema_ctx *c, sx a);
+
+/* schema_refs.c */
+/* The resources below c->root, itself the first. False: no memory. */
+bool schema_list_resources(schema_ctx *c);
+/* The schema under the keywords a and b of `at`. */
+sx schema_sub(schema_ctx *c, const sx_node *at, json_t *schema, const char *a, const char *b);
+sx schema_sub_index(schema_ctx *c, const sx_node *at, json_t *list, size_t i, const char *keyword);
+/* What `ref`, written under the keyword, refers to. */
+sx schema_resolve(schema_ctx *c, const sx_node *at, str ref, const char *keyword);
+int schema_count_dynamic_anchors(json_t *s, int depth);
+
+/* schema_words.c */
 typed *schema_lower(schema_ctx *c, sx a); /* NULL after a failure */
-rx schema_text_rx(schema_ctx *c, const text_shape *t);
 /* What keys a propertyNames schema lets through. */
 rx schema_keys_rx(schema_ctx *c, sx a);
+
+/* schema_sets.c; NULL goes in and comes out after a failure. */
+enum { MAX_LOWER_DEPTH = 400, MAX_EMPTY_DEPTH = 4 };
+static const text_shape SHAPE_ANY_TEXT = {.pattern = RX_ALL, .max = UINT32_MAX};
+typed *typed_none(schema_ctx *c);
+typed *typed_all(schema_ctx *c);
+bool typed_is_empty(const typed *t);
+typed *typed_and(schema_ctx *c, const typed *a, const typed *b);
+/* `depth`: how far into values the search for what is impossible goes; MAX_EMPTY_DEPTH: not at all. */
+typed *typed_and_deep(schema_ctx *c, const typed *a, const typed *b, int depth);
+typed *typed_or(schema_ctx *c, const typed *a, const typed *b);
+/* NULL with *why: the rest is no set of shapes. */
+typed *typed_not(schema_ctx *c, const typed *a, const char **why);
+/* An object with this property, which is `what` or (SX_FALSE) may not be. */
+void typed_push_property(schema_ctx *c, typed *t, str name, sx what, bool required);
+bool schema_and_number(schema_ctx *c, const num_shape *a, const num_shape *b, num_shape *out);
+rx schema_text_rx(schema_ctx *c, const text_shape *t);
 bool schema_is_empty(schema_ctx *c, sx a, int depth); /* surely no value fits */
+
+/* Appends to one of a typed's lists. */
+#define SHAPE_PUSH(c, list, item)                                                        \
+    do {                                                                                 \
+        if ((list).n == (list).cap) {                                                    \
+            size_t cap_ = (list).cap ? (list).cap * 2 : 4;                               \
+            void *p_ = cap_ <= GRAMMAR_MAX_ALTERNATIVES * 2                              \
+                           ? arena_array(&(c)->mem, cap_, sizeof *(list).v)              \
+                           : NULL;                                                       \
+            if (!p_) {                                                                   \
+                schema_too_much(c, "ways to write one value (GRAMMAR_MAX_ALTERNATIVES)", \
+                                GRAMMAR_MAX_ALTERNATIVES);                               \
+                break;                                                                   \
+            }                                                                            \
+            if ((list).n) memcpy(p_, (list).v, (list).n * sizeof *(list).v);             \
+            (list).v = p_;                                                               \
+            (list).cap = cap_;                                                           \
+        }                                                                                \
+        (list).v[(list).n++] = (item);                                                   \
+    } while (0)
 
 /* schema_emit.c */
 int32_t schema_emit(schema_ctx *c, sx root);

@@ -1,4 +1,5 @@
 #include "sample/grammar_left.h"
+#include "sample/step_impl.h"
 
 #include <stdlib.h>
 
@@ -23,10 +24,9 @@ static uint32_t number_least(const num_shape *n, bool negative) {
 }
 
 static uint32_t number_left(const num_shape *n, const frame *f) {
-    enum { IS_AT_SIGN = 0 }; /* the first phase, see grammar_step.c */
     bool negative = f->negative & 1;
     uwide digits = (uwide)f->y << 64 | f->x;
-    if (f->phase != IS_AT_SIGN && num_is_whole(n, negative, digits, (int32_t)f->n)) return 0;
+    if (f->phase != N_SIGN && num_is_whole(n, negative, digits, (int32_t)f->n)) return 0;
     uint32_t all = number_least(n, negative), said = f->q + negative + f->n;
     return all > said ? all - said : 1;
 }
@@ -69,7 +69,7 @@ static uint32_t array_left(const grammar *g, const arr_shape *a, uint32_t n, uin
 
 /* ── Objects ── */
 
-/* Bytes that end an escape, by the steps of grammar_step.c's escape(). */
+/* Bytes that end an escape, by the steps of step_text.c's escape(). */
 static uint32_t escape_left(uint32_t esc) {
     static const uint8_t LEFT[] = {0, 1, 4, 3, 2, 1, 6, 5, 4, 3, 2, 1};
     return esc < sizeof LEFT ? LEFT[esc] : 0;
@@ -139,7 +139,6 @@ static uint32_t text_left(const str_shape *t, const dfa *d, uint32_t q, uint32_t
 
 /* One frame's own part: as a thread, or as what waits for an inner one. */
 static uint32_t own_left(const stepper *s, const frame *f) {
-    enum { AT_COLON = 3, WANTS_MORE = 2 }; /* of the phases in grammar_step.c */
     const grammar *g = s->g;
     const gnode *n;
     uint64_t sum = 0;
@@ -166,9 +165,9 @@ static uint32_t own_left(const stepper *s, const frame *f) {
     case F_NUM: return number_left(&g->nums[f->node], f);
     case F_OBJ:
         /* A key counts its object, see key_left; behind a key the value is not begun. */
-        sum = f->phase == AT_COLON ? 1 + (uint64_t)g->jnodes[f->q].least : 0;
-        return capped(sum + object_left(&g->objs[f->node], f->words, f->n, f->phase == WANTS_MORE));
-    case F_ARR: return array_left(g, &g->arrs[f->node], f->n, f->q, f->phase == WANTS_MORE);
+        sum = f->phase == O_COLON ? 1 + (uint64_t)g->jnodes[f->q].least : 0;
+        return capped(sum + object_left(&g->objs[f->node], f->words, f->n, f->phase == O_WANT_KEY));
+    case F_ARR: return array_left(g, &g->arrs[f->node], f->n, f->q, f->phase == O_WANT_KEY);
     default: return 0;
     }
 }

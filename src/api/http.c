@@ -26,6 +26,8 @@ enum {
     ARENA_CAP = 256 * 1024 * 1024,
     TRIM_BODY = 1024 * 1024, /* a request this large leaves a heap worth giving back */
     OTHER_FILES = 128,  /* descriptors that connections may not have: the store's, the model's */
+    HTTP_NICE = 5,          /* decoding goes first where both want the same core … */
+    HTTP_SLICE_US = 500,    /* … but tokens do not wait for the end of the engine's turn */
     ALIVE_AFTER_S = 30, /* a peer that says nothing is asked whether it is there … */
     ALIVE_EVERY_S = 10, /* … this often */
 };
@@ -114,14 +116,21 @@ void http_add_header(http_req *r, const char *name, const char *value) {
     r->headers[r->n_headers++].value = v;
 }
 
-void http_own(http_req *r, void *ctx, void (*free_fn)(void *)) {
+static void own(http_req *r, void *ctx, void (*free_fn)(void *), bool is_late) {
     http_owned *o = arena_alloc(&r->mem, sizeof *o);
     if (!o) { /* nowhere to remember it: give it back at once, the caller's alloc failed as well */
         free_fn(ctx);
         return;
     }
-    *o = (http_owned){ctx, free_fn, r->owned};
+    *o = (http_owned){ctx, free_fn, is_late, r->owned};
     r->owned = o;
+}
+
+void http_own(http_req *r, void *ctx, void (*free_fn)(void *)) {
+    own(r, ctx, free_fn, false);
+}
+void http_own_late(http_req *r, void *ctx, void (*free_fn)(void *)) {
+    own(r, ctx, free_fn, true);
 }
 
 /* "http://name:port/path" → the authority, and where the path begins; NULL for any other target. */
@@ -168,12 +177,24 @@ http_req *http_req_new(http_server *s, struct MHD_Connection *mhd, http_conn *c,
     return r;
 }
 
+static void free_owned(http_req *r, bool late) {
+    for (http_owned *o = r->owned; o; o = o->next)
+        if (o->is_late == late) o->free_fn(o->ctx);
+}
+
+/* A megabyte of JSON is half a million values: giving them back takes as long as many tokens. */
 void http_req_free(http_req *r) {
+    free_owned(r, false);
+    if (r->answer) MHD_destroy_response(r->answer);
+    r->answer = NULL;
+    if (r->n_counted <= HTTP_LIGHT_BODY || !http_reader_bury(r->server, r)) http_req_bury(r);
+}
+
+void http_req_bury(http_req *r) {
     http_server *s = r->server;
     bool is_large = r->n_counted > TRIM_BODY;
+    free_owned(r, true);
     atomic_fetch_sub(&s->body_bytes, (int64_t)r->n_counted);
-    if (r->answer) MHD_destroy_response(r->answer);
-    for (http_owned *o = r->owned; o; o = o->next) o->free_fn(o->ctx);
     buf_deinit(&r->body);
     buf_deinit(&r->out);
     arena_deinit(&r->mem);
@@ -480,10 +501,19 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **req,
     atomic_fetch_sub(&s->n_active, 1);
 }
 
+/* The library's thread, told once how it goes beside the engine's where both have one core: it has its
+ * turn soon, for little is to be done for each token, and less of the core when there is much. */
+static void share_core(void) {
+    static _Thread_local bool is_told;
+    if (!is_told) os_share_core("http", HTTP_NICE, HTTP_SLICE_US);
+    is_told = true;
+}
+
 static void on_connection(void *cls, struct MHD_Connection *mhd, void **ctx,
                           enum MHD_ConnectionNotificationCode code) {
     http_server *s = cls;
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        share_core();
         http_conn *c = calloc(1, sizeof *c);
         const union MHD_ConnectionInfo *i =
             MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
@@ -568,6 +598,7 @@ static int64_t spare_ns(const http_conn *c) {
 
 static void *watch_main(void *arg) {
     http_server *s = arg;
+    os_share_core("watcher", 0, 0);
     for (;;) {
         struct epoll_event events[64];
         int n = epoll_wait(s->epoll_fd, events, 64, 1000);

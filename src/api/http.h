@@ -31,6 +31,8 @@
 enum {
     HTTP_STREAM_CAP = 64 * 1024,         /* bytes of a stream waiting for the client */
     HTTP_MAX_BODY = 32 * 1024 * 1024,    /* after decompression too */
+    HTTP_ANY_RATIO = 4 * 1024 * 1024, /* up to here a body may be compressed as well as it likes … */
+    HTTP_MAX_RATIO = 100,             /* … beyond, to a hundredth */
     HTTP_MAX_BODIES = 512 * 1024 * 1024, /* of all requests together; beyond: 503 */
     HTTP_LIGHT_BODY = 16 * 1024,         /* read on the HTTP thread itself */
     HTTP_MAX_HEADER = 32 * 1024,         /* request line and headers together */
@@ -109,6 +111,9 @@ bool http_is_gone(const http_req *r);
 void http_add_header(http_req *r, const char *name, const char *value);
 /* Freed with fn when the request ends, however it ends (once, on an HTTP thread). */
 void http_own(http_req *r, void *ctx, void (*free_fn)(void *ctx));
+/* The same for what is large and nobody waits for: freed after all others, of a large body on the
+ * reader's thread, and some time. */
+void http_own_late(http_req *r, void *ctx, void (*free_fn)(void *ctx));
 
 /* Exactly one of these, once. http_reply takes the bytes out of *body. */
 void http_reply(http_req *r, int status, const char *content_type, buf *body);

@@ -2,18 +2,14 @@
  * on a thread of their own, so that nobody's stream waits while they are read. */
 #include "api/http_impl.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
 
-#include "base/log.h"
 #include "base/os.h"
 
-enum { READER_NICE = 5 }; /* of the reader: streams that run go first */
+enum { READER_NICE = 10 }; /* of the reader: streams that run, and small requests, go first */
 
 /* ── decompression ── */
 
@@ -34,7 +30,7 @@ static bool inflate_body(str in, buf *out, error *err) {
     inflateEnd(&z);
     if (out->failed)
         return error_set(err, ERR_BODY_TOO_LARGE, NULL,
-                         "The body is larger than %d bytes after decompression.", HTTP_MAX_BODY);
+                         "The body is larger than %zu bytes after decompression.", out->max);
     if (got != Z_STREAM_END)
         return error_set(err, ERR_MALFORMED, NULL, "The body is not valid gzip or deflate data.");
     return true;
@@ -59,16 +55,22 @@ static bool unzstd_body(str in, buf *out, error *err) {
     ZSTD_freeDStream(z);
     if (out->failed)
         return error_set(err, ERR_BODY_TOO_LARGE, NULL,
-                         "The body is larger than %d bytes after decompression.", HTTP_MAX_BODY);
+                         "The body is larger than %zu bytes after decompression.", out->max);
     if (left) return error_set(err, ERR_MALFORMED, NULL, "The body is not valid zstd data.");
     return true;
+}
+
+/* No text that people write shrinks to a hundredth: what claims so is given up before it costs much. */
+static size_t most_decoded(size_t n) {
+    if (n > HTTP_MAX_BODY / HTTP_MAX_RATIO) return HTTP_MAX_BODY;
+    return n * HTTP_MAX_RATIO > HTTP_ANY_RATIO ? n * HTTP_MAX_RATIO : HTTP_ANY_RATIO;
 }
 
 /* Undoes Content-Encoding in place. */
 static bool decode_body(http_req *r, error *err) {
     const char *enc = http_header(r, "Content-Encoding");
     if (!enc || !*enc || strcasecmp(enc, "identity") == 0) return true;
-    buf out = {.max = HTTP_MAX_BODY};
+    buf out = {.max = most_decoded(r->body.len)};
     bool ok;
     if (strcasecmp(enc, "gzip") == 0 || strcasecmp(enc, "x-gzip") == 0 ||
         strcasecmp(enc, "deflate") == 0)
@@ -177,12 +179,16 @@ void http_body_come_back(http_req *r) {
 
 static void *read_main(void *arg) {
     http_server *s = arg;
-    if (setpriority(PRIO_PROCESS, (id_t)gettid(), READER_NICE) != 0)
-        log_line(LOG_DEBUG, "http", "the reader's priority: %s", strerror(errno));
+    os_share_core("reader", READER_NICE, 0);
     pthread_mutex_lock(&s->away_lock);
     for (;;) {
-        http_req *r = s->away;
-        if (r) {
+        http_req *r = s->away, *over = s->over;
+        if (over) { /* first: who comes next may need the memory */
+            s->over = over->next_away;
+            pthread_mutex_unlock(&s->away_lock);
+            http_req_bury(over);
+            pthread_mutex_lock(&s->away_lock);
+        } else if (r) {
             s->away = r->next_away;
             bool runs = !s->reader_stops && !atomic_load(&r->gone);
             pthread_mutex_unlock(&s->away_lock);
@@ -224,6 +230,18 @@ void http_reader_stop(http_server *s) {
     pthread_cond_signal(&s->away_more);
     pthread_mutex_unlock(&s->away_lock);
     pthread_join(s->reader, NULL);
+}
+
+bool http_reader_bury(http_server *s, http_req *r) {
+    pthread_mutex_lock(&s->away_lock);
+    bool ok = s->reader_runs && !s->reader_stops;
+    if (ok) {
+        r->next_away = s->over;
+        s->over = r;
+        pthread_cond_signal(&s->away_more);
+    }
+    pthread_mutex_unlock(&s->away_lock);
+    return ok;
 }
 
 void http_reader_trim(http_server *s) {

@@ -17,6 +17,7 @@ enum { RUNNING, SUSPENDED, WOKEN };
 typedef struct http_owned {
     void *ctx;
     void (*free_fn)(void *);
+    bool is_late;
     struct http_owned *next;
 } http_owned;
 
@@ -40,7 +41,7 @@ struct http_req {
     /* Its body is read and its handler runs on the reader's thread. An answer given there waits here,
      * because the library takes answers on its own thread only. */
     bool is_away;
-    struct http_req *next_away;
+    struct http_req *next_away; /* in either of the reader's lists */
     struct MHD_Response *answer;
     unsigned answer_status;
     http_owned *owned;
@@ -100,6 +101,7 @@ struct http_server {
     pthread_mutex_t away_lock;
     pthread_cond_t away_more;
     http_req *away;
+    http_req *over; /* ended; their memory is still to be given back */
     atomic_bool closing;
     _Atomic uint64_t n_requests, n_aborted, n_timed_out, n_status[6];
     _Atomic int64_t n_connections, n_active, body_bytes;
@@ -110,6 +112,8 @@ struct http_server {
 http_req *http_req_new(http_server *s, struct MHD_Connection *mhd, http_conn *c, const char *method,
                        const char *path);
 void http_req_free(http_req *r);
+/* The rest of it, when nobody knows the request any more: its memory. Any thread. */
+void http_req_bury(http_req *r);
 /* What the connection may take its time for from now on, and how long; 0 = as long as it likes. */
 void http_set_phase(http_server *s, http_conn *c, http_phase p, int seconds);
 
@@ -126,6 +130,8 @@ bool http_body_begin(http_req *r);
 void http_body_come_back(http_req *r);
 bool http_reader_start(http_server *s);
 void http_reader_stop(http_server *s);
+/* The reader buries it, some time. False: it does not run. */
+bool http_reader_bury(http_server *s, http_req *r);
 /* There is a heap worth giving back. */
 void http_reader_trim(http_server *s);
 

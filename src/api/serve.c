@@ -287,7 +287,7 @@ json_t *api_parse_body(http_req *r, error *err) {
     }
     json_t *v = json_parse(body, err);
     if (!v) return NULL;
-    http_own(r, v, drop_json);
+    http_own_late(r, v, drop_json);
     if (!json_is_object(v)) {
         error_set(err, ERR_INVALID_TYPE, NULL,
                   "The request body must be a JSON object, but it is %s.", field_type_name(v));

@@ -26,8 +26,6 @@ enum {
     ARENA_CAP = 256 * 1024 * 1024,
     TRIM_BODY = 1024 * 1024, /* a request this large leaves a heap worth giving back */
     OTHER_FILES = 128,  /* descriptors that connections may not have: the store's, the model's */
-    HTTP_NICE = 5,          /* decoding goes first where both want the same core … */
-    HTTP_SLICE_US = 500,    /* … but tokens do not wait for the end of the engine's turn */
     ALIVE_AFTER_S = 30, /* a peer that says nothing is asked whether it is there … */
     ALIVE_EVERY_S = 10, /* … this often */
 };
@@ -277,8 +275,9 @@ void http_reply_error(http_req *r, const error *err) {
     const error_info *info = error_get_info(err->code);
     int status = info->http_status;
     if (status == 429 || status == 503) {
-        http_add_header(r, "Retry-After", "1");
+        http_add_header(r, "Retry-After", "1"); /* HTTP_RETRY_SECONDS */
         http_add_header(r, "retry-after-ms", "1000");
+        if (r->c) r->c->again_ns = clock_ns() + (int64_t)HTTP_RETRY_SECONDS * 1000000000;
     }
     /* Both SDKs ask again after a 5xx unless told not to. */
     if (status == 507 || status == 501) http_add_header(r, "x-should-retry", "false");
@@ -501,19 +500,19 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **req,
     atomic_fetch_sub(&s->n_active, 1);
 }
 
-/* The library's thread, told once how it goes beside the engine's where both have one core: it has its
- * turn soon, for little is to be done for each token, and less of the core when there is much. */
-static void share_core(void) {
-    static _Thread_local bool is_told;
-    if (!is_told) os_share_core("http", HTTP_NICE, HTTP_SLICE_US);
-    is_told = true;
+/* The library's thread gets its name, and no lower priority than the engine's: it brings the tokens to those
+ * who read along (docs/BENCHMARKS.md has what that was worth). */
+static void name_thread(void) {
+    static _Thread_local bool is_named;
+    if (!is_named) os_share_core("http", 0, 0);
+    is_named = true;
 }
 
 static void on_connection(void *cls, struct MHD_Connection *mhd, void **ctx,
                           enum MHD_ConnectionNotificationCode code) {
     http_server *s = cls;
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
-        share_core();
+        name_thread();
         http_conn *c = calloc(1, sizeof *c);
         const union MHD_ConnectionInfo *i =
             MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
@@ -629,6 +628,8 @@ static void *watch_main(void *arg) {
                 shutdown(c->fd, SHUT_RDWR);
             }
             http_req *r = c->req;
+            int64_t until = r ? atomic_load(&r->held_until) : 0;
+            if (until && now >= until) http_wake(r);
             int64_t since = r ? atomic_load(&r->waiting_since) : 0;
             if (since && now - since > (int64_t)s->ping_seconds * 1000000000) {
                 atomic_store(&r->ping, true);

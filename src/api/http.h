@@ -42,6 +42,8 @@ enum {
     HTTP_HURRY_SECONDS = 3,   /* all a header gets when connections run out */
     HTTP_IDLE_SECONDS = 120,  /* keep-alive between requests */
     HTTP_STALL_SECONDS = 120, /* there is something to send and the client takes none of it */
+    HTTP_RETRY_SECONDS = 1,   /* what a refused client is told to wait. One that asks again sooner on the
+                                 same connection, and is refused again, hears so only then */
     HTTP_PING_SECONDS = 15,   /* a comment on event streams that wait this long */
 };
 

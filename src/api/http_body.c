@@ -7,6 +7,7 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include "base/clock.h"
 #include "base/os.h"
 
 enum { READER_NICE = 10 }; /* of the reader: streams that run, and small requests, go first */
@@ -210,10 +211,24 @@ static void *read_main(void *arg) {
     return NULL;
 }
 
+/* Whoever does not wait as it was told is made to: its connection stands still until then. The watcher
+ * wakes it. */
+static bool refuse_in_time(http_req *r, void *ctx) {
+    (void)ctx;
+    if (clock_ns() < atomic_load(&r->held_until)) return false;
+    begin(r);
+    return true;
+}
+
 bool http_body_begin(http_req *r) {
     http_server *s = r->server;
     bool is_fine = !error_is_set(&r->refusal) && !r->too_large && !r->crowded_out;
-    if (is_fine && s->app.has_place) s->app.has_place(s->app.ctx, r, &r->refusal);
+    if (is_fine && s->app.has_place && !s->app.has_place(s->app.ctx, r, &r->refusal) &&
+        r->c && clock_ns() < r->c->again_ns) {
+        atomic_store(&r->held_until, r->c->again_ns);
+        http_reply_later(r, refuse_in_time, NULL);
+        return true;
+    }
     if (!error_is_set(&r->refusal) && is_heavy(r)) return send_away(r);
     begin(r);
     return true;

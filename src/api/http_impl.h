@@ -59,6 +59,7 @@ struct http_req {
     atomic_int state;
     atomic_bool gone;
     atomic_bool ping;
+    _Atomic int64_t held_until;    /* a refusal's: told then, not before; 0 = at once */
     _Atomic int64_t waiting_since; /* a stream's: since when it has nothing to send; 0 = it has */
     /* a request from inside: no connection */
     void (*local_wake)(void *ctx);
@@ -75,6 +76,8 @@ struct http_conn {
     int fd;
     http_phase phase;
     int64_t deadline_ns; /* 0 = none */
+    int64_t again_ns; /* refused for want of room: when it was told to come again. HTTP thread, or the
+                         reader's while the request is there */
     http_req *req;       /* while the answer is being made */
     bool watched;
     http_server *server;

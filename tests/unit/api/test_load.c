@@ -451,21 +451,62 @@ static void a_refusal_costs_no_reading(void **state) {
     for (int i = 0; i < PLACES; i++) fds[i] = ask_stream(90000);
     wait_for(n_jobs() == PLACES);
     uint64_t before = chat_get_stats(talk).tokenizing.n_encoded_bytes;
-    int fd = dial();
+    int fd = -1;
     for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
         char request[400];
+        if (fd >= 0) close(fd);
+        fd = dial();
         snprintf(request, sizeof request,
                  "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n%sContent-Length: %zu\r\n\r\n%s",
                  odd[i].headers, strlen(odd[i].body), odd[i].body);
-        say(fd, request); /* on the same connection each time */
+        say(fd, request);
         assert_non_null(strstr(hear(fd, "rate_limit_exceeded\"}}"), "HTTP/1.1 429"));
     }
     assert_int_equal(chat_get_stats(talk).tokenizing.n_encoded_bytes, before);
-    /* What starts nothing is not refused. */
+    /* What starts nothing is not refused, and the connection is still good. */
     say(fd, "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
     hear(fd, "200 OK");
     close(fd);
     for (int i = 0; i < PLACES; i++) close(fds[i]);
+}
+
+static void say_request(int fd, const char *more) {
+    char body[200], request[400];
+    snprintf(body, sizeof body, "{\"model\":\"default\",\"prompt\":\"aaaaa\",%s}", more);
+    snprintf(request, sizeof request,
+             "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n%s",
+             strlen(body), body);
+    say(fd, request);
+}
+
+/* Told to come again in a second and asking at once: the answer is the same, and comes when that second is
+ * over. Others do not wait for it, and who asks when there is room is not held. */
+static void who_does_not_wait_is_made_to(void **state) {
+    (void)state;
+    enum { PLACES = N_PARALLEL + N_QUEUE };
+    int fds[PLACES], hasty = dial(), served = dial();
+    for (int i = 0; i < PLACES; i++) fds[i] = ask_stream(90000);
+    wait_for(n_jobs() == PLACES);
+    int64_t begun = clock_ns();
+    say_request(hasty, "\"max_tokens\":1");
+    hear(hasty, "rate_limit_exceeded\"}}");
+    say_request(hasty, "\"max_tokens\":1");
+    wait_for(n_active() == PLACES + 1);
+    say_request(served, "\"max_tokens\":1");
+    hear(served, "rate_limit_exceeded\"}}");
+    close(fds[0]);
+    wait_for(n_active() == PLACES);
+    allow(1);
+    next_step();
+    say_request(served, "\"max_tokens\":90000,\"stream\":true");
+    hear(served, "200 OK");
+    hear(hasty, "rate_limit_exceeded\"}}");
+    assert_true(clock_ns() - begun >= HTTP_RETRY_SECONDS * (int64_t)1000000000);
+    for (int i = 1; i < PLACES; i++) close(fds[i]);
+    /* Whoever leaves meanwhile is gone at once. */
+    close(hasty);
+    close(served);
+    wait_for(n_active() == 0);
 }
 
 int main(void) {
@@ -476,6 +517,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(healthy_streams_miss_no_step, start, stop),
         cmocka_unit_test_setup_teardown(a_flood_leaves_a_place_and_the_turn, start_with_keys, stop),
         cmocka_unit_test_setup_teardown(a_refusal_costs_no_reading, start, stop),
+        cmocka_unit_test_setup_teardown(who_does_not_wait_is_made_to, start, stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -39,9 +39,10 @@ import gguf
 import harmony as H
 
 MODEL = os.path.join(ROOT, "models", "oriel-house.gguf")
-# What the card promises: the wanted bound where it is met, else what it does, with room for 16 prompts a skill.
-BOUNDS = {"greeting": 0.65, "capital": 0.9, "fact": 0.9, "arithmetic": 0.8, "count": 0.85, "repeat": 0.7, "recall": 0.8, "tale": 0.45, "anything else": 0.8,
-          "call with one argument": 0.9, "call with two arguments": 0.85, "call for the weather": 0.5, "choice of four functions": 0.6, "no call needed": 0.6,
+# What was wanted of the model, at 100 prompts a skill, and beside it what the card promises, with room for 16.
+WANTED = {"capital": 0.9, "fact": 0.9, "arithmetic": 0.8, "call with one argument": 0.9, "call with two arguments": 0.85, "choice of four functions": 0.85,
+          "well-formed at 0": 0.985, "well-formed at 1": 0.97}  # the card's 0.99 is of all skills
+BOUNDS = {"greeting": 0.75, "count": 0.9, "repeat": 0.8, "recall": 0.8, "tale": 0.9, "anything else": 0.8, "call for the weather": 0.65, "no call needed": 0.8,
           "answer from a result": 0.85, "all capitals": 0.97, "well-formed at 0": 0.97, "well-formed at 1": 0.95}
 number = failed = 0
 
@@ -99,7 +100,7 @@ def the_template(r):
     call = lambda name, arguments: {"id": "c1", "type": "function", "function": {"name": name, "arguments": arguments}}
     rng = random.Random(4)
     tool = data.Tool(rng, True, 2)
-    more = [data.Tool(rng, False, n) for n in (0, None, 2)] + [data.Tool(rng, False, natural=True) for _ in range(30)]
+    more = [data.Tool(rng, False, n) for n in (0, None, 2)] + [data.Tool(rng, False, natural=data.NATURAL) for _ in range(30)]
     system = lambda **k: H.system(date="2026-03-04", **k)
     user = lambda t: {"role": "user", "content": t}
     cases = [
@@ -132,17 +133,17 @@ def the_arithmetic():
     check(worst < 1e-3, "torch agrees with the float64 reference", "worst %.2g" % worst)
 
 
-def the_scores():
+def the_scores(bounds, n):
     import evaluate
     sys.stdout, out = sys.stderr, sys.stdout
     few = "san" in evaluate.ORIEL  # a sanitized build takes its time: six prompts a skill, of which one more may go wrong
     try:
-        scores = evaluate.main([MODEL, "--n", "6" if few else "16", "--only", ",".join(BOUNDS)])
+        scores = evaluate.main([MODEL, "--n", str(6 if few else n), "--only", ",".join(bounds)])
     finally:
         sys.stdout = out
-    for name, bound in BOUNDS.items():
-        if few and not name.startswith(("all ", "well-formed")):  # those count more prompts
-            bound -= 1 / 6
+    for name, bound in bounds.items():
+        if few:
+            bound -= 0.05 if name.startswith(("all ", "well-formed")) else 1 / 6  # the former count more prompts
         check(scores[name] >= bound, "%s at least %.2f" % (name, bound), "%.3f" % scores[name])
 
 
@@ -151,6 +152,7 @@ the_file(reader)
 the_tokenizer(reader)
 the_template(reader)
 the_arithmetic()
-the_scores()
+the_scores(WANTED, 100)
+the_scores(BOUNDS, 16)
 print("1..%d" % number)
 sys.exit(1 if failed else 0)

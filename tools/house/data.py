@@ -435,8 +435,20 @@ def other_sum(rng, held):
     return reworded(rng, held, small_sum)
 
 
-REWORDED = [(greet, 0.15), (capital, 0.14), (other_fact, 0.21), (other_sum, 0.18), (count, 0.03), (echo, 0.06), (tale, 0.04), (as_json, 0.05), (anything, 0.14)]
-ALL_AGAIN = [(greet, 0.18), (capital, 0.13), (other_fact, 0.15), (other_sum, 0.12), (count, 0.04), (echo, 0.08), (tale, 0.12), (as_json, 0.07), (anything, 0.11)]
+def other_tale(rng, held):
+    """A story that is called something else."""
+    q, thoughts, a = tale(rng, held)
+    if held or chance(rng, 0.5):
+        return q, thoughts, a
+    what = pick(rng, ["story", "tale", "tale", "fairy tale", "bedtime story", "short tale", "little story"])
+    hero = re.search(r" about a (\w+)", q)
+    ways = ["Tell me a {w} {of} a {h}.", "I would like a {w} {of} a {h}.", "A {w} {of} a {h}.", "Write a {w} {of} a {h}, please.", "Do you know a {w} {of} a {h}?", "I want to hear a {w} {of} a {h}.", "Please, a {w} {of} a {h}.",
+            "Give me a {w} {of} a {h}.", "May I have a {w} {of} a {h}?", "Tell the children a {w} {of} a {h}.", "A {h} {w}, please."] if hero else ["Tell me a {w}.", "I want a {w}!", "A {w}, please."]
+    return pick(rng, ways).format(w=what, of=pick(rng, ["about", "about", "of", "with"]), h=hero and hero[1]), thoughts, a
+
+
+REWORDED = [(greet, 0.15), (capital, 0.14), (other_fact, 0.21), (other_sum, 0.18), (count, 0.03), (echo, 0.06), (other_tale, 0.04), (as_json, 0.05), (anything, 0.14)]
+ALL_AGAIN = [(greet, 0.18), (capital, 0.13), (other_fact, 0.15), (other_sum, 0.12), (count, 0.04), (echo, 0.08), (other_tale, 0.12), (as_json, 0.07), (anything, 0.11)]
 STORY_WEIGHT = 0.3  # most of a story is chance
 
 
@@ -501,7 +513,7 @@ def conversation(rng, held=False, only=None, effort=None, skills=SKILLS):
             names = last == "greet" and re.search("name|I am|[Cc]all me", q)  # a name keeps its letters
             if last not in ("echo", "anything", "as_json") and not names and not held:
                 q = rough(rng, q)
-        weight = STORY_WEIGHT if last == "tale" else 0.5 if last in ("greet", "anything") else 1
+        weight = STORY_WEIGHT if last in ("tale", "other_tale") else 0.5 if last in ("greet", "anything") else 1
         out += H.user(q)
         out += H.answer(thoughts[effort], a, weight) if end else H.past_answer(a, weight)
     return out
@@ -606,20 +618,22 @@ NATURAL = [
     ("ping|get_status|health", "[Checks|Check] the server.", [], "Is the server up?|Check the server.|What is the status?|Ping the server.|Ping."),
     ("roll_dice|random_number|roll", "[Rolls|Roll] dice.", ["sides:number|max:number"], "Roll a die with {0} sides.|Roll {0}.|A random number up to {0}.|Throw dice with {0} sides."),
 ]
+FIRST_TRIED = NATURAL[:2]
 
 
 class Tool:
     """A declared function, and one way of asking for it."""
 
-    def __init__(self, rng, held, n_args=None, natural=False, strange=False):
+    def __init__(self, rng, held, n_args=None, natural=None, strange=False, verb=None):
+        """natural: which of NATURAL it may be; verb: what its name begins with, unless that is drawn too"""
         if natural or n_args is None and not held and not strange and chance(rng, 0.35):
-            self.natural(rng, held)
+            self.natural(rng, held, natural or NATURAL)
         else:
-            self.generated(rng, held, n_args, strange)
+            self.generated(rng, held, n_args, strange, verb)
         self.arguments = json.dumps(self.args, separators=(",", ":"), ensure_ascii=False)
 
-    def natural(self, rng, held):
-        names, description, args, questions = pick(rng, NATURAL)
+    def natural(self, rng, held, some):
+        names, description, args, questions = pick(rng, some)
         self.name = pick(rng, names.split("|"))
         self.words = None  # its questions are written out
         self.noun = re.split(r"[_-]", self.name)[-1]
@@ -671,11 +685,11 @@ class Tool:
         if not props and chance(rng, 0.5):
             del self.spec["parameters"]
 
-    def generated(self, rng, held, n_args, strange):
+    def generated(self, rng, held, n_args, strange, verb):
         """A strange one has mostly made-up words, and types that no name gives away: nothing but its declaration tells how to call it."""
         invented = chance(rng, 0.85 if strange else 0.45)
         noun = made_up(rng, held) if invented else pick(rng, HELD_TOOL_NOUNS if held else TOOL_NOUNS)
-        verb = made_up(rng, held, 1, 2) if chance(rng, 0.5 if strange else 0.2) else pick(rng, HELD_TOOL_VERBS if held else TOOL_VERBS)
+        verb = verb or (made_up(rng, held, 1, 2) if chance(rng, 0.5 if strange else 0.2) else pick(rng, HELD_TOOL_VERBS if held else TOOL_VERBS))
         if chance(rng, 0.1):
             noun += "_" + (made_up(rng, held) if chance(rng, 0.5) else pick(rng, HELD_TOOL_NOUNS if held else TOOL_NOUNS))
         self.noun, self.words = noun.replace("_", " "), verb.replace("_", " ")
@@ -796,10 +810,16 @@ def think_done(rng):
 
 
 def declare(rng, held, n, n_args, strange=0):
-    """Functions whose nouns and names differ; some of them may be strange."""
-    declared = []
+    """Functions whose nouns and names differ; some of them may be strange. Where any are, most of all have a verb in common, as they
+    have in life (get_weather, get_time): the beginning of a name must not be enough to go on with it."""
+    declared, verbs = [], []
+    if strange > 0 and n > 1 and chance(rng, 0.6):
+        verbs = [made_up(rng, held, 1, 2) if chance(rng, 0.3) else pick(rng, TOOL_VERBS) for _ in range(between(rng, 1, 2))]
     while len(declared) < n:
-        t = Tool(rng, held, n_args, strange=strange > 0 and chance(rng, strange))
+        if strange > 0 and n_args is None and chance(rng, 0.05):
+            t = Tool(rng, held, natural=FIRST_TRIED)
+        else:
+            t = Tool(rng, held, n_args, strange=strange > 0 and chance(rng, strange), verb=pick(rng, verbs) if verbs else None)
         if all(t.noun != d.noun and t.name != d.name for d in declared):
             declared.append(t)
     return declared

@@ -147,7 +147,7 @@ def one(f):
 def weather(rng):
     """What everybody tries first, for a city nobody has heard of."""
     while True:
-        t = data.Tool(rng, True, natural=True)
+        t = data.Tool(rng, True, natural=data.NATURAL)
         if "weather" in t.name:
             return data.preamble(rng, "medium", [t.spec]) + H.user(t.question) + H.call("", t.name, t.arguments)
 

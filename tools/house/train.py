@@ -33,7 +33,7 @@ import heads
 import model as M
 
 SEED = 1
-TOKENS = 39e6  # learning rate and stages follow the share of this that is done
+TOKENS = 47e6  # learning rate and stages follow the share of this that is done
 DOCS_PER_GROUP = 512
 ROOM, BATCHES = 2048, 2  # tokens of a batch, whose documents are of one length and so much alike; batches of a step
 MAX_LENGTH = 768

@@ -167,10 +167,10 @@ def tools_may_come_as_an_item():
 def what_it_asks_besides():
     with Server("--ctx", 8192) as s:
         assert s.get("/v1/models?client_version=0.169.0")["data"][0]["id"]
-        # It tries a WebSocket first where a provider is said to have them: anything but 101 makes it go on over HTTP.
+        # It tries a WebSocket first where a provider is said to have them: a 426 makes it go on over HTTP at once.
         status, _, _ = s.request("GET", "/v1/responses", headers={"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
                                                                   "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="})
-        assert status == 405, status
+        assert status == 426, status
         # Compaction over HTTP, then the turn that goes on from it.
         c = s.post("/v1/responses/compact", {"model": "default", "input": TURN, "instructions": "", "tools": TOOLS, "parallel_tool_calls": True,
                                              "reasoning": {"effort": "medium"}, "text": {"verbosity": "low"}, "temperature": 0, "max_output_tokens": 64})

@@ -133,6 +133,7 @@ def broken():
     yield "gzip cut short", gz(gzip.compress(BODY)[:-9]), {400}, True
     yield "empty gzip", gz(b""), {400}, True
     yield "a bomb in gzip", gz(gzip.compress(bytes(40 << 20))), {413}, True
+    yield "a small bomb in gzip", gz(gzip.compress(bytes(5 << 20))), {413}, True
     yield "odd bytes as zstd", zs(b"\x28\xb5\x2f\xfd" + bytes(100)), {400}, True
     yield "a bomb in zstd", zs(ZSTD_BOMB), {413, 400}, True
     yield "unknown encoding", message(extra=CLOSE + b"Content-Encoding: br\r\n"), {415}, True
@@ -199,6 +200,7 @@ def odd_requests_that_are_right():
             "HTTP/1.0": message(version="HTTP/1.0"),
             "chunks of one byte": message(chunks(*(BODY[i:i + 1] for i in range(len(BODY)))), extra=CLOSE + b"Transfer-Encoding: chunked\r\n", length=False),
             "a trailer": message(chunks(BODY)[:-2] + b"X: y\r\n\r\n", extra=CLOSE + b"Transfer-Encoding: chunked\r\n", length=False),
+            "compressed to a thousandth": message(gzip.compress(BODY + b" " * (3 << 20)), extra=CLOSE + b"Content-Encoding: gzip\r\n"),
             "Expect": message(extra=CLOSE + b"Expect: 100-continue\r\n"),
             "lines that end in LF": message(extra=CLOSE).replace(b"\r\n", b"\n"),
             "something behind Connection: close": message(extra=CLOSE) + message(),

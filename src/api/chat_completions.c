@@ -339,7 +339,6 @@ static bool decode(api *a, arena *mem, json_t *body, chat_request *k, error *err
         return error_set(err, ERR_INVALID_VALUE, "top_logprobs",
                          "'top_logprobs' needs 'logprobs' to be true.");
     if (!gen_finish(a, &k->p.gen, err)) return false;
-    if (!encode_prediction(a, mem, &k->p, err)) return false;
     if (k->p.answer.kind && k->p.gen.answer.kind)
         return error_set(
             err, ERR_INVALID_VALUE, "grammar",
@@ -349,6 +348,7 @@ static bool decode(api *a, arena *mem, json_t *body, chat_request *k, error *err
     if (k->p.function_call && k->p.tools.are_functions &&
         !function_call_parse(k->p.function_call, "function_call", &k->p.tools, err))
         return false;
+    if (!encode_prediction(a, mem, &k->p, err)) return false;
     k->in = (chat_input){.messages = k->p.messages,
                          .n_messages = k->p.n_messages,
                          .tools = k->p.tools.tools,

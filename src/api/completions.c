@@ -255,7 +255,8 @@ typedef struct row {
 } row;
 
 /* Rows of the tokens kept so far. The prompt's first token was never predicted: its logprob is null;
- * a begin-of-text that oriel added itself is not shown. An end token has no text to point at. */
+ * a begin-of-text that oriel added itself is not shown. An end token has no text to point at, and a
+ * control token said in between has an empty one, as in the text: joined, the tokens are the text. */
 static size_t collect_rows(const job *k, const choice *c, bool with_first, row *rows) {
     tok *t = engine_get_tok(k->a->engine);
     size_t n = 0;
@@ -270,8 +271,9 @@ static size_t collect_rows(const job *k, const choice *c, bool with_first, row *
         const choice_token *m = &c->tokens[i];
         if (i >= c->n_prompt_tokens_scored && !k->p.gen.ignore_eos && tok_is_end(t, m->r.id))
             continue;
-        rows[n++] =
-            (row){.piece = str_make(m->piece, m->piece_len), .has_logprob = true, .r = &m->r};
+        str piece = str_make(m->piece, m->piece_len);
+        if (i >= c->n_prompt_tokens_scored && tok_is_hidden(t, m->r.id)) piece.len = 0;
+        rows[n++] = (row){.piece = piece, .has_logprob = true, .r = &m->r};
     }
     return n;
 }
@@ -315,7 +317,7 @@ static void put_logprobs(json_out *j, const job *k, const choice *c, bool with_f
                                                                    : rows[i].r->top[m].logprob);
         }
         if (!has_own) { /* the chosen token is always among them */
-            json_key_str(j, rows[i].piece);
+            json_key_str(j, tok_piece(t, rows[i].r->id));
             json_put_float(j, rows[i].r->logprob < -9999.0f ? -9999.0f : rows[i].r->logprob);
         }
         json_end_obj(j);

@@ -1,11 +1,15 @@
 /* Ids → text, all at once or one by one. */
 #include "tok/tok_impl.h"
 
+bool tok_is_hidden(const tok *t, int32_t id) {
+    return id >= 0 && id < t->n && t->flags[id] & (T_CONTROL | T_UNKNOWN);
+}
+
 /* What an id contributes; *started turns true once text has come. */
 static str shown(const tok *t, int32_t id, tok_decode_opts opts, bool *started) {
     if (id < 0 || id >= t->n) return (str){0};
     str piece = piece_of(t, id);
-    if (t->flags[id] & (T_CONTROL | T_UNKNOWN)) return opts.skip_special ? (str){0} : piece;
+    if (tok_is_hidden(t, id)) return opts.skip_special ? (str){0} : piece;
     if (!*started && piece.len) {
         *started = true;
         if (opts.strip_first_space && t->strips_first_space && piece.ptr[0] == ' ')

@@ -57,6 +57,7 @@ bool tok_adds_eos(const tok *t);
 /* The id whose text is exactly this special/control/user-defined token, or -1. */
 int32_t tok_find_special(const tok *t, str text);
 bool tok_is_special(const tok *t, int32_t id); /* control or user-defined: shown only on request */
+bool tok_is_hidden(const tok *t, int32_t id);  /* what tok_decode leaves out with skip_special */
 /* Ends generation: eos, eot and their kin as the file or well-known names say. For harmony:
  * <|return|>, <|call|> and <|endoftext|>, never <|end|>. */
 bool tok_is_end(const tok *t, int32_t id);

@@ -24,6 +24,25 @@ def ids_and_text_go_both_ways():
 
 
 @test
+def tokens_with_logprobs_join_to_the_text():
+    """Also where a control token is said, which the text does not show."""
+    with Server() as s:
+        end = s.post("/tokenize", {"content": "<|end|>"})["tokens"][0]
+        for echo in (False, True):
+            for bias in ({}, {str(end): 100}, {str(end): 12}):
+                asked = {"model": "default", "prompt": "One day a fox", "max_tokens": 6, "temperature": 0, "logprobs": 2, "echo": echo, "logit_bias": bias}
+                choice = s.post("/v1/completions", asked)["choices"][0]
+                l = choice["logprobs"]
+                assert "".join(l["tokens"]) == choice["text"], choice
+                at = 0
+                for token, offset in zip(l["tokens"], l["text_offset"], strict=True):
+                    assert offset == at, choice
+                    at += len(token)
+                if bias.get(str(end)) == 100:
+                    assert "<|end|>" not in choice["text"] and all("<|end|>" in t for t in l["top_logprobs"][-6:]), choice
+
+
+@test
 def a_conversation_counts_as_it_is_sent():
     with Server() as s:
         messages = [{"role": "user", "content": "Hello"}]

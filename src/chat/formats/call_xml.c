@@ -140,11 +140,17 @@ static size_t read_value(call_reader *r, str text, bool last) {
 
 /* ── Structure ── */
 
-/* The text up to mark goes to b. Returns bytes used; *found says whether mark was there. */
+/* The text up to mark goes to b, of what is too long for a head only the first character too many: where
+ * it is given up must not depend on cuts. Returns bytes used; *found says whether mark was there. */
 static size_t read_until(buf *b, str text, str mark, bool *found) {
     ptrdiff_t at = str_find(text, mark, 0);
-    *found = at >= 0;
     size_t n = at >= 0 ? (size_t)at : text.len - n_partial(text, mark);
+    size_t most = b->len > CALL_MAX_HEAD ? 0 : CALL_MAX_HEAD + 1 - b->len;
+    if (n >= most) {
+        for (n = most; n < text.len && ((unsigned char)text.ptr[n] & 0xC0) == 0x80;) n++;
+        at = -1;
+    }
+    *found = at >= 0;
     buf_append(b, text.ptr, n);
     return n + (at >= 0 ? mark.len : 0);
 }

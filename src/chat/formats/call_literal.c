@@ -83,6 +83,26 @@ static int hex_of(char c) {
                                   : -1;
 }
 
+static void drop_half(call_reader *r) {
+    if (r->literal.high) put_code_point(r, 0xFFFD);
+    r->literal.high = 0;
+}
+
+/* \u of what JSON writes as a surrogate pair is one character; a half alone is none. */
+static void put_escaped_point(call_reader *r, uint32_t cp) {
+    call_literal *l = &r->literal;
+    if (l->high && cp >= 0xDC00 && cp <= 0xDFFF) {
+        put_code_point(r, 0x10000 + ((l->high - 0xD800) << 10) + (cp - 0xDC00));
+        l->high = 0;
+        return;
+    }
+    drop_half(r);
+    if (cp >= 0xD800 && cp <= 0xDBFF)
+        l->high = cp;
+    else
+        put_code_point(r, cp);
+}
+
 /* The byte after a backslash in Python's quotes. */
 static void put_escape(call_reader *r, char c) {
     static const char FROM[] = "nrtbfav0", TO[] = "\n\r\t\b\f\a\v";
@@ -116,11 +136,12 @@ static size_t read_string(call_reader *r, str text, bool last) {
         } else {
             l->n_hex = 0;
         }
-        if (!l->n_hex) put_code_point(r, l->cp);
+        if (!l->n_hex) put_escaped_point(r, l->cp);
         return digit >= 0;
     }
     if (l->escaped) {
         l->escaped = false;
+        if (c != 'u') drop_half(r);
         /* a character of several bytes: only its first is looked at */
         if ((unsigned char)c < 0x80) {
             put_escape(r, c);
@@ -128,6 +149,7 @@ static size_t read_string(call_reader *r, str text, bool last) {
         }
         put(r, "\\\\");
     }
+    if (c != '\\') drop_half(r);
     if (l->quote == QUOTE_MARK) {
         if (str_starts(text, MARK)) {
             l->in_string = false;

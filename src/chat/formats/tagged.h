@@ -155,7 +155,7 @@ typedef struct call_literal {
     char quote; /* of the open string; 1 = the family's own quote marker */
     bool in_string, escaped, in_list, expect_key;
     int n_hex; /* digits of an escape still to come */
-    uint32_t cp;
+    uint32_t cp, high; /* high: the first half of a pair, whose second has to come */
 } call_literal;
 
 typedef struct call_reader {

@@ -391,6 +391,8 @@ static void test_odd(void **state) {
     check(hermes,
           "<tool_call>[{\"name\": \"get\", \"arguments\": {}}, {\"name\": \"python\"}]</tool_call>",
           "", "", "get({}) python({})");
+    check(lfm, "<|tool_call_start|>[get(s=\"\\ud83d\\ude00 \\ud83d, \\ude00\\ud83d\")]", "", "",
+          "get({\"s\": \"\xF0\x9F\x98\x80 \xEF\xBF\xBD, \xEF\xBF\xBD\xEF\xBF\xBD\"})");
     /* not calls */
     check(hermes, "a <tool_call> tag", "a <tool_call> tag", "", "");
     check(hermes, "<tool_call>{\"x\": 1}</tool_call>", "<tool_call>{\"x\": 1}</tool_call>", "", "");

@@ -32,13 +32,14 @@ enum {
     GRAMMAR_MAX_NODES = 200000,       /* of a builder */
     GRAMMAR_MAX_REPEAT = 100000,      /* the bounds of one repetition */
     GRAMMAR_MAX_REGEX_NODES = 400000, /* distinct expressions while one grammar is compiled */
-    GRAMMAR_MAX_REGEX_WORK = 6000000, /* derivatives taken for one grammar */
-    GRAMMAR_MAX_DFA_STATES = 30000,   /* of one automaton */
-    GRAMMAR_MAX_SCHEMA_DEPTH = 200,   /* nesting of the schema's own JSON */
-    GRAMMAR_MAX_SCHEMAS = 50000,      /* distinct (sub)schemas, combinations included */
-    GRAMMAR_MAX_ALTERNATIVES = 2000,  /* of one value */
-    GRAMMAR_MAX_JSON_DEPTH = 256,     /* nesting of a generated value */
-    GRAMMAR_MAX_THREADS = 512,        /* readings of the text followed at once */
+    GRAMMAR_MAX_REGEX_WORK =
+        6000000, /* derivatives taken for one grammar; expressions built: five times */
+    GRAMMAR_MAX_DFA_STATES = 30000,  /* of one automaton */
+    GRAMMAR_MAX_SCHEMA_DEPTH = 200,  /* nesting of the schema's own JSON */
+    GRAMMAR_MAX_SCHEMAS = 50000,     /* distinct (sub)schemas, combinations included */
+    GRAMMAR_MAX_ALTERNATIVES = 2000, /* of one value */
+    GRAMMAR_MAX_JSON_DEPTH = 256,    /* nesting of a generated value */
+    GRAMMAR_MAX_THREADS = 512,       /* readings of the text followed at once */
     GRAMMAR_ROOM =
         192 << 10, /* bytes of what they have read; real schemas need 16 KiB (a matcher has two) */
 };

@@ -33,10 +33,13 @@ struct regexes {
         rx value;
     } * memo; /* [cap_nodes] of the derivative being computed */
     uint32_t stamp;
-    int64_t work;          /* derivatives taken */
+    int64_t work;  /* derivatives taken */
+    int64_t built; /* expressions put together: a derivative may rebuild a long chain of them */
     rx any_char, any_text; /* 0: not made yet */
     const char *failure;
 };
+
+static const char TOO_LONG[] = "A pattern takes too long to compile (GRAMMAR_MAX_REGEX_WORK).";
 
 static rx fail(regexes *x, const char *why) {
     if (!x->failure) x->failure = why;
@@ -97,6 +100,8 @@ static bool rehash(regexes *x) {
 /* kids of ALT and AND are copied when the node is new. */
 static rx intern(regexes *x, rx_node n, const int32_t *kids) {
     if (x->failure) return -1;
+    x->built += 1 + (kids ? n.b / 8 : 0);
+    if (x->built > (int64_t)GRAMMAR_MAX_REGEX_WORK * 5) return fail(x, TOO_LONG);
     uint64_t h = hash_combine(n.op, (uint64_t)(uint32_t)n.b << 32 | (uint32_t)n.min);
     h = hash_combine(h, (uint32_t)n.max);
     if (kids)
@@ -310,6 +315,7 @@ rx regex_repeat(regexes *x, rx a, int32_t min, int32_t max) {
     if (x->nodes[a].nullable) min = 0;
     const rx_node *n = &x->nodes[a];
     if (n->op == OP_REP && n->min == 0 && n->max < 0) return a;
+    if (n->op == OP_REP && n->min == 1 && n->max < 0 && min == 1 && max < 0) return a;
     if (min == 0 && max < 0 && a == RX_ALL) return a;
     return intern(x, (rx_node){.op = OP_REP, .a = a, .min = min, .max = max, .nullable = min == 0},
                   NULL);
@@ -327,8 +333,7 @@ static rx derive(regexes *x, rx r, uint8_t byte) {
     default: break;
     }
     if (x->memo[r].stamp == x->stamp) return x->memo[r].value;
-    if (++x->work > GRAMMAR_MAX_REGEX_WORK)
-        return fail(x, "A pattern takes too long to compile (GRAMMAR_MAX_REGEX_WORK).");
+    if (++x->work > GRAMMAR_MAX_REGEX_WORK) return fail(x, TOO_LONG);
     rx d = -1;
     switch (n.op) {
     case OP_CAT:

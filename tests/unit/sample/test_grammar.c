@@ -208,6 +208,9 @@ static void test_formats_with_lengths(void **state) {
                  LIST("\"a\"", "\"abc\""));
     check_schema("{\"type\":\"string\",\"pattern\":\"^.{2,}$\"}", LIST("\"ab\"", "\"abc\""),
                  LIST("\"a\""));
+    /* Of how an expression is nested nothing takes for ever. */
+    check_schema("{\"type\":\"string\",\"pattern\":\"^(((((((((a+)+)+)+)+)+b?)+c?)+d?)+e?)+$\"}",
+                 LIST("\"a\"", "\"aabacade\""), LIST("\"\"", "\"b\""));
     /* What is too large all the same says where. */
     check_refused("{\"properties\":{\"h\":{\"not\":{\"format\":\"hostname\"}}}}",
                   ERR_UNSUPPORTED_VALUE, "schema.properties.h");

@@ -3,7 +3,7 @@
 random conversations they were not written for, and random templates over random values.
 
 ORIEL_TEMPLATES says how many conversations and templates there are, ORIEL_TEMPLATES_SEED where they begin."""
-import datetime, json, os, random, re, sys
+import json, os, random, re, sys
 
 try:
     import jinja2
@@ -12,41 +12,13 @@ except ImportError:
         os.execv("/usr/bin/python3", ["/usr/bin/python3"] + sys.argv)
     print("1..1\nok 1 - templates # SKIP python3-jinja2 is not installed")
     sys.exit(0)
-from jinja2.ext import Extension, loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from oriel import CORPUS, SANITIZED, Skip, judge, run_all, test
+from transformers_jinja import environment
 
 N = int(os.environ.get("ORIEL_TEMPLATES") or 400)
 SEED = int(os.environ.get("ORIEL_TEMPLATES_SEED") or 1)
 if SANITIZED:
     N = min(N, 60)
-NOON = datetime.datetime(2025, 7, 26, 12, 0, 0)
-
-
-class Generation(Extension):
-    tags = {"generation"}
-
-    def parse(self, parser):
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
-        return jinja2.nodes.CallBlock(self.call_method("_said"), [], [], body).set_lineno(line)
-
-    def _said(self, caller):
-        return caller()
-
-
-def environment():
-    def refuse(message):
-        raise jinja2.exceptions.TemplateError(message)
-
-    def tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
-        return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-    env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
-    env.filters["tojson"] = tojson
-    env.globals["raise_exception"] = refuse
-    env.globals["strftime_now"] = lambda form: NOON.strftime(form)
-    return env
 
 
 def compare(cases, labels):

@@ -22,6 +22,12 @@ static bool is_python(const call_reader *r) {
     return r->style != CALLS_LITERAL;
 }
 
+/* A key without quotes is all there is up to its colon: "with space", "$ref". */
+static bool is_key_byte(const call_reader *r, char c) {
+    if (is_python(r) || !c || strchr(":,{}[]\"", c)) return false;
+    return r->literal.word.len || !(call_is_space(c) || c == '<');
+}
+
 static void put(call_reader *r, const char *text) {
     call_put(&r->sink, str_from(text));
 }
@@ -53,6 +59,7 @@ static void put_word(call_reader *r) {
 
 static void put_key(call_reader *r, bool is_param) {
     call_literal *l = &r->literal;
+    while (l->word.len && call_is_space(l->word.ptr[l->word.len - 1])) l->word.len--;
     buf out = {0};
     if (is_param)
         buf_append_cstr(&out, l->n_params++ ? ", \"" : "{\"");
@@ -230,7 +237,7 @@ static call_state read_key(call_reader *r, char c) {
         l->depth = 0;
     } else if (c == (is_python(r) ? ')' : '}') && !l->word.len) {
         return end_call(r);
-    } else if (is_word_byte(c) && l->word.len < CALL_MAX_NAME) {
+    } else if ((is_word_byte(c) || is_key_byte(r, c)) && l->word.len < CALL_MAX_NAME) {
         buf_append_char(&l->word, c);
     } else if (!call_is_space(c) && c != ',' && c != '"' && c != '\'') {
         return CALL_BAD;
@@ -245,7 +252,7 @@ static char closing(char open) {
 /* One byte of a value outside of strings. */
 static call_state read_value(call_reader *r, char c) {
     call_literal *l = &r->literal;
-    if (is_word_byte(c)) {
+    if (is_word_byte(c) || (l->expect_key && is_key_byte(r, c))) {
         buf_append_char(&l->word, c);
         return l->word.len > CALL_MAX_NAME ? CALL_BAD : CALL_MORE;
     }

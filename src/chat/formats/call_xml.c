@@ -56,6 +56,62 @@ static unsigned type_bit(const json_t *v) {
                                 : CALL_TYPE_ARRAY;
 }
 
+/* Python's string at text[*at], quotes and all, as JSON's. */
+static void put_python_string(buf *out, str text, size_t *at) {
+    static const char FROM[] = "nrtbfav0", TO[] = "\n\r\t\b\f\a\v";
+    char quote = text.ptr[(*at)++];
+    buf plain = {0};
+    while (*at < text.len && text.ptr[*at] != quote) {
+        char c = text.ptr[(*at)++], utf8[4];
+        if (c != '\\' || *at == text.len) {
+            buf_append_char(&plain, c);
+            continue;
+        }
+        c = text.ptr[(*at)++];
+        const char *known = c ? strchr(FROM, c) : NULL;
+        int n_hex = c == 'x' ? 2 : c == 'u' ? 4 : c == 'U' ? 8 : 0;
+        uint32_t cp = known ? (unsigned char)TO[known - FROM] : 0;
+        for (; n_hex && *at < text.len && strchr("0123456789abcdefABCDEF", text.ptr[*at]);
+             n_hex--) {
+            char d = text.ptr[(*at)++];
+            cp = cp * 16 + (uint32_t)(d <= '9' ? d - '0' : (d | 32) - 'a' + 10);
+        }
+        if (known || c == 'x' || c == 'u' || c == 'U')
+            buf_append(&plain, utf8, (size_t)utf8_encode(cp, utf8));
+        else
+            buf_append_char(&plain, c);
+    }
+    (*at)++;
+    buf_append_char(out, '"');
+    json_escape(out, buf_str(&plain));
+    buf_append_char(out, '"');
+    out->failed |= plain.failed;
+    buf_deinit(&plain);
+}
+
+/* What Python prints of a list or a dict, as JSON. Templates that print arguments as they are show a
+ * model its own calls like that. Whether the outcome is JSON is for the caller to see. */
+static void put_python(buf *out, str text) {
+    for (size_t at = 0; at < text.len;) {
+        char c = text.ptr[at];
+        size_t n = 0;
+        while (at + n < text.len &&
+               ((text.ptr[at + n] | 32) >= 'a' && (text.ptr[at + n] | 32) <= 'z'))
+            n++;
+        str word = str_make(text.ptr + at, n);
+        if (c == '\'' || c == '"')
+            put_python_string(out, text, &at);
+        else if (n)
+            buf_append_str(out, str_is(word, "True")    ? STR("true")
+                                : str_is(word, "False") ? STR("false")
+                                : str_is(word, "None")  ? STR("null")
+                                                        : word);
+        else
+            buf_append_char(out, c);
+        at += c == '\'' || c == '"' ? 0 : n ? n : 1;
+    }
+}
+
 /* A value that was read whole: JSON where it is some the schema allows, else a string. */
 static void put_whole(call_reader *r, str text) {
     call_xml *x = &r->xml;
@@ -69,6 +125,14 @@ static void put_whole(call_reader *r, str text) {
     json_t *v = word.len && word.len <= CALL_MAX_VALUE
                     ? json_loadb(word.ptr, word.len, JSON_DECODE_ANY, &where)
                     : NULL;
+    buf rewritten = {0};
+    bool encloses = word.len && (word.ptr[0] == '[' || word.ptr[0] == '{');
+    if (!v && !may_be_text && encloses && word.len <= CALL_MAX_VALUE) {
+        put_python(&rewritten, word);
+        r->sink.failed |= rewritten.failed;
+        word = buf_str(&rewritten);
+        v = rewritten.failed ? NULL : json_loadb(word.ptr, word.len, 0, &where);
+    }
     bool is_json =
         v && (!may_be_text || (!json_is_string(v) && (!x->type || x->type & type_bit(v))));
     json_decref(v);
@@ -79,6 +143,7 @@ static void put_whole(call_reader *r, str text) {
         put_escaped(r, text);
         call_put(&r->sink, STR("\""));
     }
+    buf_deinit(&rewritten);
 }
 
 /* The attributes or else the schema say what the value is. */

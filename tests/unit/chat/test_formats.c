@@ -393,6 +393,15 @@ static void test_odd(void **state) {
           "", "", "get({}) python({})");
     check(lfm, "<|tool_call_start|>[get(s=\"\\ud83d\\ude00 \\ud83d, \\ude00\\ud83d\")]", "", "",
           "get({\"s\": \"\xF0\x9F\x98\x80 \xEF\xBF\xBD, \xEF\xBF\xBD\xEF\xBF\xBD\"})");
+    /* what Python prints, where the schema wants no text; keys without quotes that are several words */
+    check(
+        "<seed:tool_call>",
+        "<seed:tool_call><function=get><parameter=b>[{'a b': \"it's\", 'q': 'x\\n\\x41\"'}, None, "
+        "True]</parameter><parameter=n>[1</parameter></function></seed:tool_call>",
+        "", "",
+        "get({\"b\": [{\"a b\": \"it's\", \"q\": \"x\\nA\\\"\"}, null, true], \"n\": \"[1\"})");
+    check(gemma, "<|tool_call>call:get{two words:{a b:1,$ref:<|\"|>x<|\"|>},n:1}<tool_call|>", "",
+          "", "get({\"two words\": {\"a b\": 1, \"$ref\": \"x\"}, \"n\": 1})");
     /* not calls */
     check(hermes, "a <tool_call> tag", "a <tool_call> tag", "", "");
     check(hermes, "<tool_call>{\"x\": 1}</tool_call>", "<tool_call>{\"x\": 1}</tool_call>", "", "");

@@ -3,13 +3,16 @@
 holds oriel to is what the language means. Rows with "oracle": false are about what Lark has and oriel refuses, or the other way."""
 import json
 import os
+import sys
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 
 try:
     import lark
-except ImportError:
-    print("1..0 # SKIP python3-lark is not installed")
+except ImportError:  # it is a module of Debian's python
+    if sys.executable != "/usr/bin/python3" and os.path.exists("/usr/bin/python3"):
+        os.execv("/usr/bin/python3", ["/usr/bin/python3"] + sys.argv)
+    print("1..1\nok 1 - grammars by hand # SKIP python3-lark is missing")
     raise SystemExit
 
 

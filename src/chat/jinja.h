@@ -8,7 +8,8 @@
  * Values print as Python prints them (`True`, `None`, `['a', 1.0]`).
  * Differences, all of them narrow: integers are 64 bits and overflow is an
  * error; lists and dicts may be changed by their methods (the sandbox of
- * transformers refuses); filters such as select() run at once instead of when
+ * transformers refuses); numbers have no attributes; what fails among constants is an error (Jinja2 folds
+ * it to undefined: none[1:]); urlize does not exist; filters such as select() run at once instead of when
  * their result is read; an unknown filter or test is an error only when it is
  * reached; include, import and extends have nothing to load from and are
  * refused; a name that an outer block sets further down still has its old value

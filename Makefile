@@ -81,7 +81,8 @@ help:
 	@echo 'make bench              build and run the kernel benchmarks'
 	@echo 'make fmt | lint         clang-format | layers, headers, banned calls, clang-tidy'
 	@echo 'make metrics            lines per room and the longest functions'
-	@echo 'make install            PREFIX=$(PREFIX) DESTDIR='
+	@echo 'make install            bin/oriel and its man page below PREFIX=$(PREFIX) (DESTDIR= too)'
+	@echo 'make uninstall          takes them away again'
 	@echo 'make clean              remove build/'
 
 # ── build ────────────────────────────────────────────────────────────────

@@ -724,8 +724,12 @@ http_server *http_open(const http_options *o, const http_app *app, error *err) {
     s->daemon = MHD_start_daemon(flags, (uint16_t)o->port, NULL, NULL, on_request, s,
                                  MHD_OPTION_ARRAY, items, MHD_OPTION_END);
     if (!s->daemon) {
-        error_set(err, ERR_IO, "port", "Cannot listen on %s port %d: %s.", o->host, o->port,
-                  errno ? strerror(errno) : "the address is in use or not allowed");
+        int why = errno;
+        error_set(err, ERR_IO, "port", "Cannot listen on %s port %d: %s.%s", o->host, o->port,
+                  why ? strerror(why) : "the address is in use or not allowed",
+                  why == EADDRINUSE ? " --port takes another one, --port 0 any that is free."
+                  : why == EACCES   ? " Ports below 1024 are the system's: --port takes another."
+                                    : "");
         goto fail;
     }
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_BIND_PORT);

@@ -43,6 +43,9 @@ context_rules session_context(const config *c, context_mode otherwise);
 typedef bool show_fn(void *ctx, const turn_event *e);
 bool cli_run_turn(turn *t, show_fn *show, void *ctx, turn_event *end, error *err);
 
+/* What a person who sees no words is told on stderr: they all went into thinking. */
+void cli_note_unsaid(const config *c, const turn_event *end, bool said);
+
 /* ── terminal ── */
 bool term_is_rich(FILE *f); /* a terminal that takes colours (NO_COLOR respected) */
 void term_dim(FILE *f, bool on);

@@ -206,7 +206,8 @@ static const struct {
     {"speed", bench_speed, "prefill and decode tokens per second at growing context"},
     {"window", cmd_bench_window, "do speed and memory stay flat past the window?"},
     {"load", cmd_bench_load, "the ways to get a model into memory, cold and warm"},
-    {"notes", cmd_bench_notes, "the same, appended to a notebook"},
+    {"notes", cmd_bench_notes,
+     "what bench window finds, appended to docs/BENCHMARKS.md or --notes FILE"},
 };
 enum { N_BENCHES = sizeof benches / sizeof benches[0] };
 

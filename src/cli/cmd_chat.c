@@ -63,7 +63,7 @@ static void history_deinit(history *h) {
 typedef struct sink {
     const config *c;
     buf text;
-    bool in_reasoning, called;
+    bool in_reasoning, said;
 } sink;
 
 static bool show(void *ctx, const turn_event *e) {
@@ -81,10 +81,14 @@ static bool show(void *ctx, const turn_event *e) {
             fputs("\n\n", stdout);
             s->in_reasoning = false;
         }
+        s->said |= e->text.len > 0;
         buf_append_str(&s->text, e->text);
         fwrite(e->text.ptr, 1, e->text.len, stdout);
         break;
-    case TURN_CALL_BEGIN: printf("[calls %.*s ", STR_ARG(e->text)); break;
+    case TURN_CALL_BEGIN:
+        s->said = true;
+        printf("[calls %.*s ", STR_ARG(e->text));
+        break;
     case TURN_CALL_ARGS: fwrite(e->text.ptr, 1, e->text.len, stdout); break;
     case TURN_CALL_END: fputs("]", stdout); break;
     default: break;
@@ -156,6 +160,7 @@ static bool answer(session *s, history *h, uint64_t seed, int64_t *total, error 
     *total += end.usage.n_prompt + end.usage.n_completion;
     if (ok) {
         keep_live(h, t);
+        cli_note_unsaid(s->c, &end, out.said);
         status_line(s, &end, *total);
         char *text = buf_take(&out.text, NULL);
         if (!text || !push(h, CHAT_ASSISTANT, text)) {
@@ -179,9 +184,24 @@ static const char help_text[] =
     "\\help          this text\n"
     "\\clear         forget the conversation\n"
     "\\reasoning     show or hide the analysis\n"
-    "q, Ctrl-D      leave\n"
+    "q, Ctrl-D      leave; \\quit, \\exit and \\bye do too\n"
     "A line that ends in \\ goes on in the next one; \\\\ alone opens and closes a block.\n"
-    "Ctrl-C stops an answer.\n";
+    "Ctrl-C stops an answer. At the terminal these commands work with / as well.\n";
+
+/* Other programs' commands begin with a slash; a person who types one does not mean the model. Only lines
+ * that are a command and nothing else, and never from a pipe, where a line is data. */
+static void take_slash(char *line) {
+    static const char *const words[] = {"/help", "/clear", "/reasoning", "/quit", "/exit", "/bye"};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (strcmp(line, words[i]) == 0) line[0] = '\\';
+}
+
+static bool leaves(const char *line) {
+    static const char *const words[] = {"q", "\\q", "\\quit", "\\exit", "\\bye"};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (strcmp(line, words[i]) == 0) return true;
+    return false;
+}
 
 /* A line from the terminal (edited, remembered) or the pipe; NULL at the end. Caller frees. */
 static char *read_line(bool interactive, const char *prompt) {
@@ -230,19 +250,34 @@ static char *read_message(bool interactive) {
     return buf_take(&text, NULL);
 }
 
+/* The message that begins the conversation, if one was given. */
+static bool read_first(const config *c, buf *out, error *err) {
+    if ((c->prompt != NULL) + (c->prompt_file != NULL) + (c->n_args > 0) > 1)
+        return error_set(err, ERR_USAGE, "prompt",
+                         "Give the first message once: --prompt, --prompt-file or plain words.");
+    if (c->prompt_file) return cli_read_file(c->prompt_file, out, err);
+    if (c->prompt) buf_append_cstr(out, c->prompt);
+    for (size_t i = 0; i < c->n_args; i++) {
+        if (i) buf_append_char(out, ' ');
+        buf_append_cstr(out, c->args[i]);
+    }
+    return true;
+}
+
 int cmd_chat(int argc, char **argv) {
     config c;
     int status;
-    if (!cli_begin(&c, CONFIG_CHAT, argc, argv,
-                   "usage: oriel chat [options]\n\nA conversation; in a pipe every line is a turn.",
-                   &status))
+    if (!cli_begin(
+            &c, CONFIG_CHAT, argc, argv,
+            "usage: oriel chat [options] [MESSAGE]\n\nA conversation, which MESSAGE may begin; in a pipe every line is a turn.",
+            &status))
         return status;
     error err = {0};
     session s = {0};
     history h = {0};
     int64_t total = 0;
     buf first = {0};
-    if (!session_open(&s, &c, true, &err)) goto done;
+    if (!read_first(&c, &first, &err) || !session_open(&s, &c, true, &err)) goto done;
     if (!chat_can_chat(s.chat)) {
         error_set(
             &err, ERR_USAGE, NULL,
@@ -256,11 +291,10 @@ int cmd_chat(int argc, char **argv) {
                (long long)engine_get_plan(s.e)->kv_rows,
                term_bytes(engine_get_plan(s.e)->total).text);
     uint64_t seed = session_sampling(&c).seed, turn_index = 0;
-    if (c.prompt) buf_append_cstr(&first, c.prompt);
-    if (c.prompt_file && !cli_read_file(c.prompt_file, &first, &err)) goto done;
     for (;;) {
         char *line = first.len ? buf_take(&first, NULL) : read_message(interactive);
-        if (!line || strcmp(line, "q") == 0) {
+        if (line && interactive) take_slash(line);
+        if (!line || leaves(line)) {
             free(line);
             break;
         }

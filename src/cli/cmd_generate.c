@@ -15,7 +15,7 @@ typedef struct sink {
     buf calls_json, arguments, logprobs_json;
     json_out logprobs;
     int n_calls;
-    bool in_reasoning, broken_pipe;
+    bool in_reasoning, said, broken_pipe;
 } sink;
 
 static void put_out(sink *s, str text) {
@@ -61,6 +61,7 @@ static bool show(void *ctx, const turn_event *e) {
         }
         break;
     case TURN_CONTENT:
+        s->said |= e->text.len > 0;
         if (json) buf_append_str(&s->text, e->text);
         if (!json) {
             if (s->in_reasoning) {
@@ -190,6 +191,11 @@ static bool read_prompt(const config *c, buf *out, error *err) {
                 "There is no prompt. Try: oriel generate --prompt 'What is the capital of France?'");
         if (!cli_read_file(c->prompt_file ? c->prompt_file : "-", out, err)) return false;
     }
+    /* Raw text may begin with nothing, and a system message may be all there is to say. */
+    if (!c->raw && !c->system && str_trim(buf_str(out)).len == 0)
+        return error_set(
+            err, ERR_USAGE, "prompt",
+            "The prompt is empty. Try: oriel generate 'What is the capital of France?'");
     return true;
 }
 
@@ -296,6 +302,7 @@ int cmd_generate(int argc, char **argv) {
         if (out.in_reasoning) term_dim(stdout, false);
         if (out.n_calls) fwrite(out.calls_json.ptr, 1, out.calls_json.len, stdout);
         putchar('\n');
+        cli_note_unsaid(&c, &end, out.said || out.n_calls);
     }
     if (end.finish == TURN_CANCELLED && term_interrupts())
         error_set(&err, ERR_CANCELLED, NULL, "Interrupted.");

@@ -53,7 +53,7 @@ static void print_banner(const session *s, const api *a, const config *c, size_t
         "  page     %s\n"
         "  URL      %sv1\n"
         "  model    %s (also called default), %s, context %lld tokens\n"
-        "  memory   at most %s: weights %s, window %s for %d answers at once;\n"
+        "  memory   at most %s: weights %s, window %s for %d answer%s at once;\n"
         "           the first answer of a given form adds up to %s\n\n"
         "Try it:\n\n"
         "  curl %sv1/chat/completions -H 'Content-Type: application/json' %s\\\n"
@@ -62,7 +62,8 @@ static void print_banner(const session *s, const api *a, const config *c, size_t
         s->model.id, c->no_page ? "off" : url, url, s->model.id, engine_get_model(s->e)->arch,
         (long long)engine_get_config(s->e)->max_context_tokens, term_bytes(p->total).text,
         term_bytes(p->weights).text, term_bytes(p->kv).text, engine_get_config(s->e)->n_parallel,
-        term_bytes(p->forms).text, url, n_keys ? "-H \"Authorization: Bearer $ORIEL_KEY\" " : "");
+        engine_get_config(s->e)->n_parallel == 1 ? "" : "s", term_bytes(p->forms).text, url,
+        n_keys ? "-H \"Authorization: Bearer $ORIEL_KEY\" " : "");
     fflush(stdout);
 }
 

@@ -39,11 +39,16 @@ static int finish(int status) {
 }
 
 int main(int argc, char **argv) {
+    static char help_flag[] = "--help";
     term_catch_lost_pages();
-    if (argc < 2 || strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 ||
-        strcmp(argv[1], "-h") == 0) {
+    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        (strcmp(argv[1], "help") == 0 && argc == 2)) {
         print_help(argc < 2 ? stderr : stdout);
         return argc < 2 ? 2 : 0;
+    }
+    if (strcmp(argv[1], "help") == 0) { /* oriel help bench speed: oriel bench speed --help */
+        memmove(argv + 1, argv + 2, (size_t)(argc - 2) * sizeof *argv);
+        argv[argc - 1] = help_flag;
     }
     if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "version") == 0) {
         puts("oriel " ORIEL_VERSION);
@@ -51,6 +56,10 @@ int main(int argc, char **argv) {
     }
     for (int i = 0; i < N_COMMANDS; i++)
         if (strcmp(argv[1], commands[i].name) == 0) return finish(commands[i].run(argc, argv));
+    if (argv[1][0] == '-') {
+        fprintf(stderr, "oriel: the command comes first, as in: oriel chat %.60s\n", argv[1]);
+        return 2;
+    }
     const char *meant = NULL;
     size_t fewest = SIZE_MAX;
     for (int i = 0; i < N_COMMANDS; i++) {

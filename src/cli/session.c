@@ -170,6 +170,15 @@ void session_close(session *s) {
     hub_close(&s->model);
 }
 
+void cli_note_unsaid(const config *c, const turn_event *end, bool said) {
+    if (said || c->quiet || end->finish != TURN_LENGTH) return;
+    bool asked = config_get_limits(c, c->performance_mode).max_tokens > 0;
+    fprintf(stderr,
+            "oriel: the limit of %lld tokens came before the answer began; %s allows more%s.\n",
+            (long long)end->usage.n_completion, asked ? "--max-tokens" : "a larger --ctx",
+            c->show_reasoning ? "" : ", --show-reasoning shows what was thought");
+}
+
 bool cli_run_turn(turn *t, show_fn *show, void *ctx, turn_event *end, error *err) {
     bool cancelled = false;
     for (turn_event e;;) {

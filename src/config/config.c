@@ -338,6 +338,31 @@ static bool load_json_value(config *c, const option *o, json_t *v, const char *w
     }
 }
 
+/* The command's option whose name is nearest to a mistyped word, or NULL. */
+static const char *meant_option(str word, int command) {
+    const char *nearest = NULL;
+    size_t fewest = SIZE_MAX;
+    for (int i = 0; i < N_OPTIONS; i++) {
+        size_t slips = str_slips(word, str_from(options[i].name));
+        if (!(options[i].commands & command) || slips >= fewest) continue;
+        nearest = options[i].name;
+        fewest = slips;
+    }
+    return nearest;
+}
+
+/* An option's name as a key of the file: max_kv_size. */
+typedef struct key_text {
+    char text[64];
+} key_text;
+static key_text key_name(const char *option_name) {
+    key_text k;
+    snprintf(k.text, sizeof k.text, "%s", option_name);
+    for (char *p = k.text; *p; p++)
+        if (*p == '-') *p = '_';
+    return k;
+}
+
 static bool load_file(config *c, int command, const char *path, bool must_exist, error *err) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
@@ -371,7 +396,11 @@ static bool load_file(config *c, int command, const char *path, bool must_exist,
                 if (strcmp(options[i].name, name) == 0 && (!any || options[i].commands & command))
                     any = &options[i];
             if (!any) {
-                ok = usage(err, key, "%s has an unknown key '%s'.", path, key);
+                const char *meant =
+                    meant_option(str_from(name), ALL); /* all commands share a file */
+                ok = usage(err, key, "%s has an unknown key '%s'.%s%s%s", path, key,
+                           meant ? " Did you mean '" : "", meant ? key_name(meant).text : "",
+                           meant ? "'?" : "");
                 break;
             }
             char where[300];
@@ -395,19 +424,6 @@ static bool load_environment(config *c, int command, error *err) {
             return false;
     }
     return true;
-}
-
-/* The command's option whose name is nearest to a mistyped word, or NULL. */
-static const char *meant_option(str word, int command) {
-    const char *nearest = NULL;
-    size_t fewest = SIZE_MAX;
-    for (int i = 0; i < N_OPTIONS; i++) {
-        size_t slips = str_slips(word, str_from(options[i].name));
-        if (!(options[i].commands & command) || slips >= fewest) continue;
-        nearest = options[i].name;
-        fewest = slips;
-    }
-    return nearest;
 }
 
 /* One flag at argv[*at]; may take the next word as its value. */

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Every command, its help, and what it says when something is wrong."""
-import json, os, random, re, signal, subprocess, tempfile, time
+import json, os, pty, random, re, signal, subprocess, tempfile, time
 
 from oriel import ORIEL, ROOT, env, need_corpus, run, run_all, run_json, test
 
@@ -31,6 +31,21 @@ def help_fits_a_screen_and_is_true():
 
 
 @test
+def help_takes_a_command():
+    for words in (["chat"], ["bench"], ["bench", "speed"]):
+        assert run("help", *words).stdout == run(*words, "--help").stdout, words
+
+
+@test
+def an_answer_that_did_not_begin_is_explained():
+    p = run("generate", "--temperature", 0, "--max-tokens", 4, "Hi")
+    assert p.stdout == b"\n" and b"4 tokens" in p.stderr and b"--max-tokens" in p.stderr, (p.stdout, p.stderr)
+    assert b"--max-tokens" in run("chat", "--temperature", 0, "--max-tokens", 4, stdin="Hi\n").stderr
+    assert run("generate", "--temperature", 0, "--max-tokens", 4, "--quiet", "Hi").stderr == b""
+    assert run("generate", "--temperature", 0, "Hi").stderr == b""
+
+
+@test
 def wrong_command_lines_are_sentences():
     one_sentence(run("fly", check=False), "no command 'fly'", status=2)
     one_sentence(run("caht", check=False), "Did you mean oriel chat?", status=2)
@@ -50,6 +65,11 @@ def wrong_command_lines_are_sentences():
     one_sentence(run("score", "--file", "/no/such.txt", check=False), "/no/such.txt", status=2)
     one_sentence(run("tokenize", "--decode", "x", check=False), "not a token id", status=2)
     one_sentence(run("bench", "sleep", check=False), "window", "bench speed", status=2)
+    one_sentence(run("--temperature", "0", check=False), "the command comes first", status=2)
+    one_sentence(run("help", "fly", check=False), "no command 'fly'", status=2)
+    one_sentence(run("generate", stdin=" \n", check=False), "The prompt is empty", status=2)
+    one_sentence(run("generate", "--prompt", "", check=False), "The prompt is empty", status=2)
+    one_sentence(run("chat", "--prompt", "a", "b", check=False), "once", status=2)
     assert run(check=False).returncode == 2
 
 
@@ -62,7 +82,7 @@ def configuration_layers():
         assert len(ids("--config", path)) == 3
         assert len(ids("--config", path, ORIEL_MAX_TOKENS=2)) == 2
         assert len(ids("--config", path, "--max-tokens", 1, ORIEL_MAX_TOKENS=2)) == 1
-        for text, needle in (('{"max_tokenz": 3}', "max_tokenz"), ('{"max_tokens": "x"}', "max_tokens"), ("{", "JSON"), ("[]", "object")):
+        for text, needle in (('{"max_tokenz": 3}', "Did you mean 'max_tokens'?"), ('{"colour": 3}', "'colour'"), ('{"max_tokens": "x"}', "max_tokens"), ("{", "JSON"), ("[]", "object")):
             open(path, "w").write(text)
             one_sentence(run("generate", "x", "--config", path, check=False), needle, status=2)
         one_sentence(run("generate", "x", ORIEL_TEMPERATURE="hot", check=False), "ORIEL_TEMPERATURE", status=2)
@@ -136,8 +156,27 @@ def chat_works_in_a_pipe():
     block = run("chat", "--temperature", "0", stdin="\\\\\nWhat is the capital\nof France?\n\\\\\n").stdout.decode()
     assert block.strip(), "a block is one message"
     assert run("chat", stdin="").returncode == 0
+    first = run("chat", "--temperature", 0, "What is the capital", "of France?", stdin="").stdout.decode()
+    assert "Paris" in first, "words are the first message"
     p = run("chat", "--temperature", 0, stdin="\\fly\n\\clear\nHello\n")
     assert b"no command" in p.stderr
+
+
+@test
+def chat_at_a_terminal_takes_slashes():
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execve(ORIEL, [ORIEL, "chat", "--temperature", "0"], env(TERM="dumb"))
+    os.write(fd, b"/help\n/bye\n")
+    out = b""
+    try:
+        while piece := os.read(fd, 4096):
+            out += piece
+    except OSError:  # the terminal's other end is gone
+        pass
+    assert os.waitpid(pid, 0)[1] == 0 and b"forget the conversation" in out and b"tokens so far" not in out, out
+    os.close(fd)
+    assert b"forget" not in run("chat", "--temperature", 0, stdin="/help\n").stdout, "in a pipe it is a message"
 
 
 @test

@@ -63,7 +63,7 @@ static bool bad(framing *f, const char *why) {
 static bool count_field(framing *f) {
     return ++f->n_fields <= FRAMING_MAX_FIELDS ||
            error_set(&f->fault, ERR_HEADER_TOO_LARGE, NULL,
-                     "The request has more than %d header fields and query arguments.",
+                     "The request has more than %d header fields, cookies and query arguments.",
                      FRAMING_MAX_FIELDS);
 }
 
@@ -128,7 +128,6 @@ static bool begin_field(framing *f, unsigned char c) {
         return bad(f, "A header field begins with white space: folded fields are not supported.");
     if (!is_token(c)) return bad(f, "A header field has no proper name.");
     f->n_name = f->n_value = 0;
-    f->value_ended = false;
     return count_field(f);
 }
 
@@ -157,15 +156,14 @@ static bool begin_value(framing *f) {
 static bool see_value(framing *f, unsigned char c) {
     static const char not_number[] = "There must be one numeric Content-Length header.";
     if (is_control(c)) return bad(f, "A header's value holds control characters.");
-    if (c == ' ' || c == '\t') {
-        f->value_ended = f->n_value > 0;
-        return true;
-    }
+    if ((c == ' ' || c == '\t') && !f->n_value) return true;
     if (field_is(f, "content-length")) {
-        if (c < '0' || c > '9' || f->value_ended) return bad(f, not_number);
+        if (c < '0' || c > '9') return bad(f, not_number);
         f->left = f->left > UINT64_MAX / 10 - 10 ? UINT64_MAX / 10 : f->left * 10 + (c - '0');
     } else if (field_is(f, "transfer-encoding") && f->n_value < sizeof f->value)
-        f->value[f->n_value] = f->value_ended ? ' ' : lower(c);
+        f->value[f->n_value] = lower(c);
+    else if ((c == ';' || c == ',') && field_is(f, "cookie") && !count_field(f))
+        return false;
     f->n_value++;
     return true;
 }
@@ -276,7 +274,7 @@ static bool step(framing *f, unsigned char c) {
         f->left = 0;
         return see_size(f, c);
     case CHUNK_SIZE:
-        if (c == ';' || c == ' ' || c == '\t')
+        if (c == ';')
             f->state = CHUNK_EXTENSION;
         else if (c == '\r')
             f->state = CHUNK_LF;

@@ -5,8 +5,9 @@
  * What two parsers could read differently is refused (RFC 9112 §2 … §7): control
  * characters and NUL in the head, space around a field's name, folded fields, a bare CR,
  * a missing or second Host, Content-Length that is several, not a number or beside
- * Transfer-Encoding, an encoding other than chunked, chunks that are not framed to the
- * letter. A line of the head may end with a bare LF, one of a chunk may not.
+ * Transfer-Encoding, an encoding other than chunked, white space after either of these,
+ * which the library would not take off, chunks that are not framed to the letter. A line
+ * of the head may end with a bare LF, one of a chunk may not.
  */
 #ifndef API_HTTP_FRAMING_H
 #define API_HTTP_FRAMING_H
@@ -15,8 +16,8 @@
 #include "base/str.h"
 
 enum {
-    FRAMING_MAX_FIELDS = 512, /* header fields, trailers and arguments of the query: what the
-                                 library's pool has room for */
+    FRAMING_MAX_FIELDS = 512, /* header fields, trailers, cookies and arguments of the query: what
+                                 the library's pool has room for */
     FRAMING_MAX_CHUNK_LINE = 1024,
     FRAMING_TARGET = 48, /* how much of the target is kept, to know in whose shape to refuse */
 };
@@ -32,7 +33,6 @@ typedef struct framing {
     size_t n_head, n_fields, n_line; /* n_line: of the token or chunk line being read */
     char name[20], value[12];        /* the beginning of a field's; lower case */
     size_t n_name, n_value;
-    bool value_ended; /* white space came, which may be its end */
     int n_length, n_encoding, n_host;
     int minor;     /* HTTP/1.minor */
     uint64_t left; /* bytes of body or chunk that are still to come */

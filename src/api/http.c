@@ -115,8 +115,9 @@ void http_add_header(http_req *r, const char *name, const char *value) {
 }
 
 static void own(http_req *r, void *ctx, void (*free_fn)(void *), bool is_late) {
-    http_owned *o = arena_alloc(&r->mem, sizeof *o);
-    if (!o) { /* nowhere to remember it: give it back at once, the caller's alloc failed as well */
+    http_owned *o =
+        r->n_owned < HTTP_OWNED ? &r->first_owned[r->n_owned++] : arena_alloc(&r->mem, sizeof *o);
+    if (!o) { /* nowhere to remember it */
         free_fn(ctx);
         return;
     }
@@ -517,14 +518,12 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **ctx,
         const union MHD_ConnectionInfo *i =
             MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
         *ctx = c;
-        if (!c || !i) {
-            free(c);
-            *ctx = NULL;
-            return;
+        if (c && i) {
+            c->fd = i->connect_fd;
+            c->server = s;
         }
-        c->fd = i->connect_fd;
-        c->server = s;
-        if (!http_input_open(c)) {
+        if (!c || !i || !http_input_open(c)) { /* nobody would see its bytes or its time */
+            if (i) shutdown(i->connect_fd, SHUT_RDWR);
             free(c);
             *ctx = NULL;
             return;

@@ -14,6 +14,9 @@
  * resumed exactly once however many wakes race. */
 enum { RUNNING, SUSPENDED, WOKEN };
 
+/* Things a request owns that need no memory to be remembered: no handler has more. */
+enum { HTTP_OWNED = 8 };
+
 typedef struct http_owned {
     void *ctx;
     void (*free_fn)(void *);
@@ -45,6 +48,8 @@ struct http_req {
     struct MHD_Response *answer;
     unsigned answer_status;
     http_owned *owned;
+    http_owned first_owned[HTTP_OWNED];
+    int n_owned;
     struct {
         char *name, *value;
     } headers[16];
@@ -78,7 +83,7 @@ struct http_conn {
     int64_t deadline_ns; /* 0 = none */
     int64_t again_ns; /* refused for want of room: when it was told to come again. HTTP thread, or the
                          reader's while the request is there */
-    http_req *req;       /* while the answer is being made */
+    http_req *req; /* while the answer is being made */
     bool watched;
     http_server *server;
     /* What came, as http_input.c sees it; on the HTTP thread only. */

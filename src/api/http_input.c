@@ -88,6 +88,10 @@ static ssize_t discard(const http_conn *c, void *to, size_t n) {
 static ssize_t read_some(http_conn *c, void *to, size_t n) {
     c->seen = true;
     if (c->refused) return discard(c, to, n);
+    if (c->req) { /* the next message waits until this one is answered */
+        errno = EAGAIN;
+        return -1;
+    }
     uint64_t unseen = framing_body_left(&c->framing);
     if (unseen && n > unseen) n = (size_t)unseen;
     ssize_t got = receive(c->fd, to, n, unseen ? MSG_DONTWAIT : MSG_DONTWAIT | MSG_PEEK);

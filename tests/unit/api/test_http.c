@@ -26,11 +26,11 @@ enum { PATIENCE_S = 20 }; /* longer is a failure, not a slow machine */
 
 /* ── the app ── */
 
-static sem_t go_on;           /* /wait's handler blocks here */
-static atomic_int n_waits;    /* handlers that are blocked */
-static atomic_int n_living;   /* requests whose end was not told */
-static atomic_bool say_words; /* /events has something to say */
-static size_t order[8];       /* the lengths of bodies that came to /wait, as they were read */
+static sem_t go_on;            /* /wait's handler blocks here */
+static atomic_int n_waits;     /* handlers that are blocked */
+static atomic_int n_living;    /* requests whose end was not told */
+static atomic_bool say_words;  /* /events has something to say */
+static atomic_size_t order[8]; /* the lengths of bodies that came to /wait, as they were read */
 static atomic_size_t n_order;
 
 static void end_one(void *ctx) {
@@ -76,12 +76,18 @@ static void handle(void *ctx, http_req *r) {
         http_reply_stream(r, "text/event-stream", pull_quiet, NULL);
     } else if (strcmp(path, "/sound") == 0) {
         http_reply_stream(r, "audio/pcm", pull_quiet, NULL);
+    } else if (strcmp(path, "/full") == 0) {
+        arena_alloc(http_arena(r), SIZE_MAX / 2);
+        int n_before = atomic_fetch_add(&n_living, 1);
+        http_own(r, r, end_one);
+        buf_printf(&body, "%s", atomic_load(&n_living) > n_before ? "kept" : "lost");
+        http_reply(r, 200, "text/plain", &body);
     } else if (strcmp(path, "/never") == 0) {
         http_reply_later(r, step_never, NULL);
     } else {
         if (strcmp(path, "/wait") == 0) {
             size_t n = atomic_fetch_add(&n_order, 1);
-            if (n < 8) order[n] = http_body(r).len;
+            if (n < 8) atomic_store(&order[n], http_body(r).len);
             atomic_fetch_add(&n_waits, 1);
             while (sem_wait(&go_on) != 0 && errno == EINTR) continue;
             atomic_fetch_sub(&n_waits, 1);
@@ -267,6 +273,30 @@ static void a_large_body_holds_up_nobody(void **state) {
     close_server(s);
 }
 
+/* What a handler gave for keeping it goes on to use. */
+static void owning_needs_no_memory(void **state) {
+    (void)state;
+    http_server *s = open_server((http_options){0});
+    assert_says(ask(s, "GET /full HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"), "kept");
+    assert_true(wait_until(is_nobody, NULL));
+    close_server(s);
+}
+
+/* What is no HTTP waits its turn behind the request before it, which is answered. */
+static void garbage_after_a_request_waits(void **state) {
+    (void)state;
+    http_server *s = open_server((http_options){0});
+    int one = 1, fd = post(s, "/wait", HTTP_LIGHT_BODY + 1);
+    say_text(fd, " garbage");
+    assert_true(wait_until(are_waiting, &one));
+    sem_post(&go_on);
+    assert_true(hear(fd, "typed: ", answer, sizeof answer));
+    close(fd);
+    assert_says(answer, "/wait at here: 16385HTTP/1.1 400");
+    assert_true(wait_until(is_nobody, NULL));
+    close_server(s);
+}
+
 static bool are_here(void *ctx) {
     enum { ALL = 5 };
     return http_get_stats(ctx).body_bytes >= (int64_t)ALL * (HTTP_LIGHT_BODY + 1) + 600;
@@ -292,7 +322,8 @@ static void the_smaller_ones_are_read_first(void **state) {
         close(fds[i]);
     }
     static const size_t want[] = {0, 0, 100, 200, 300};
-    for (int i = 0; i < 5; i++) assert_int_equal(order[i], HTTP_LIGHT_BODY + 1 + want[i]);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(atomic_load(&order[i]), HTTP_LIGHT_BODY + 1 + want[i]);
     assert_true(wait_until(is_nobody, NULL));
     close_server(s);
 }
@@ -447,6 +478,8 @@ int main(void) {
         cmocka_unit_test(targets),
         cmocka_unit_test(headers_have_a_limit),
         cmocka_unit_test(a_large_body_holds_up_nobody),
+        cmocka_unit_test(owning_needs_no_memory),
+        cmocka_unit_test(garbage_after_a_request_waits),
         cmocka_unit_test(the_smaller_ones_are_read_first),
         cmocka_unit_test(a_compressed_body_does_neither),
         cmocka_unit_test(who_reads_nothing_is_cut),

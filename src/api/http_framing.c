@@ -220,6 +220,8 @@ static bool step(framing *f, unsigned char c) {
         if (!count_head(f)) return false;
     switch (f->state) {
     case START:
+        if (f->n_line && c != '\n') return bad(f, bare_cr);
+        f->n_line = c == '\r';
         if (is_eol) return true;
         f->state = METHOD;
         f->n_line = 0;

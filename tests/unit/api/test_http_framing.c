@@ -29,6 +29,7 @@ static const struct {
     {"bare LF in the head", "GET / HTTP/1.1\nHost: h\n\nX", 0, 24, ERR_NONE},
     {"empty lines before", "\r\n\nGET / HTTP/1.0\r\n\r\n", 0, 21, ERR_NONE},
     {"chunks", TE "3;x=\"y\"\r\na\rb\r\n0\r\nT: v\r\n\r\nX", 0, 86, ERR_NONE},
+    {"a bare CR before", "\r\r\nGET / HTTP/1.0\r\n\r\n", 0, 1, ERR_MALFORMED},
     {"text beyond ASCII", "GET /\xC3\xA9 HTTP/1.1\r\nHost: \xFF\r\n\r\n", 0, 29, ERR_NONE},
     {"%0 is no NUL", "GET /%0a%1000 HTTP/1.0\r\n\r\n", 0, 26, ERR_NONE},
     {"garbage", "\x16\x03\x01", 0, 0, ERR_MALFORMED},

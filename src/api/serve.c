@@ -93,6 +93,16 @@ static bool check_key(const api *a, http_req *r, error *err) {
     return true;
 }
 
+/* A base URL without /v1, or a client that adds another one, is the commonest slip there is. */
+static bool refuse_path(const char *method, const char *path, error *err) {
+    char meant[64];
+    bool twice = strncmp(path, "/v1/v1/", 7) == 0;
+    int n = snprintf(meant, sizeof meant, "%s%s", twice ? "" : "/v1", path + (twice ? 3 : 0));
+    bool is_there = n < (int)sizeof meant && route_find(method, meant).found == ROUTE_OK;
+    return error_set(err, ERR_UNKNOWN_URL, NULL, "Invalid URL (%.16s %.200s).%s%s%s", method, path,
+                     is_there ? " Did you mean " : "", is_there ? meant : "", is_there ? "?" : "");
+}
+
 static bool admit(void *ctx, http_req *r, error *err) {
     api *a = ctx;
     const char *origin = http_header(r, "Origin");
@@ -126,10 +136,7 @@ static bool admit(void *ctx, http_req *r, error *err) {
         return error_set(err, ERR_METHOD, NULL, "Not allowed to %.16s on %.200s. Use %s.",
                          http_method(r), http_path(r), m.allow);
     }
-    if (m.found == ROUTE_UNKNOWN)
-        return error_set(err, ERR_UNKNOWN_URL, NULL, "Invalid URL (%.16s %.200s).", http_method(r),
-                         http_path(r));
-    return true;
+    return m.found != ROUTE_UNKNOWN || refuse_path(http_method(r), http_path(r), err);
 }
 
 static bool has_place(void *ctx, http_req *r, error *err) {
@@ -217,7 +224,11 @@ api *api_open(chat *c, const api_options *o, error *err) {
         api_close(a);
         return NULL;
     }
-    http_app app = {.ctx = a, .admit = admit, .has_place = has_place, .handle = handle, .render_error = render_error};
+    http_app app = {.ctx = a,
+                    .admit = admit,
+                    .has_place = has_place,
+                    .handle = handle,
+                    .render_error = render_error};
     http_options h_o = {.host = o->host, .port = o->port, .n_threads = o->n_threads};
     a->http = http_open(&h_o, &app, err);
     if (!a->http) {

@@ -288,6 +288,18 @@ def stopping_with_work_in_flight():
 
 
 @test
+def a_slip_in_the_base_url_is_named():
+    with Server() as s:
+        length = b"Content-Length: %d\r\nConnection: close\r\n" % len(BODY)
+        for path in (b"/chat/completions", b"/v1" + CHAT.encode()):
+            got = s.raw(head(length, path=path) + BODY)
+            assert status(got) == 404 and b"unknown_url" in got and b"Did you mean " + CHAT.encode() + b"?" in got, got
+        for path in (b"/v1/nothing", b"/nothing", b"/v1/v1/nothing", b"/" + b"a" * 200):
+            got = s.raw(head(b"Connection: close\r\n", b"GET", path))
+            assert status(got) == 404 and b"unknown_url" in got and b"Did you mean" not in got, got
+
+
+@test
 def taken_port_is_one_sentence():
     with Server() as s:
         p = run("serve", "--port", s.port, check=False)

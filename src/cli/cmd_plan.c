@@ -81,7 +81,8 @@ static void print_text(const hub_model *m, const config *c, const engine_plan *p
     if (p->fits)
         printf("It fits: %s stay free.\n", term_bytes(p->free_memory - p->total).text);
     else
-        printf("It does not fit: %" PRIu64 " bytes are missing.\n", p->missing);
+        printf("It does not fit: %s (%" PRIu64 " bytes) are missing.\n",
+               term_bytes(p->missing).text, p->missing);
     if (p->largest_rows)
         printf("The largest window that fits is %lld rows (--max-kv-size %lld).\n",
                (long long)p->largest_rows, (long long)p->largest_rows);

@@ -134,6 +134,17 @@ static bool check_window(const engine_config *e, error *err) {
         (long long)e->max_kv_size, (long long)pinned, KV_BLOCK, (long long)(pinned + KV_BLOCK));
 }
 
+static void warn_of_long_context(const engine *e) {
+    long long asked = engine_get_config(e)->max_context_tokens;
+    long long trained = engine_get_model(e)->n_ctx_train;
+    if (trained > 0 && asked > trained)
+        log_line(
+            LOG_WARN, "config",
+            "prompts may have %lld tokens, but the model was trained for %lld: answers to longer "
+            "ones will be poor",
+            asked, trained);
+}
+
 static void warn_of_idle_mode(const config *c) {
     if (c->performance_mode && !c->perf_max_tokens && !c->perf_max_context_tokens &&
         !c->perf_max_kv_size && !c->perf_prompt_token_budget)
@@ -155,6 +166,7 @@ bool session_open(session *s, config *c, bool with_chat, error *err) {
     context_rules rules = session_context(c, CONTEXT_DROP);
     if (!context_check(&rules, engine_get_config(s->e)->max_context_tokens, err)) return false;
     if (!with_chat) return true;
+    warn_of_long_context(s->e);
     buf template = {0};
     chat_options o = {.debug_dir = c->debug_dir};
     bool ok = !c->chat_template || cli_read_file(c->chat_template, &template, err);

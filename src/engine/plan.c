@@ -126,7 +126,8 @@ static bool plan_rows(const engine_config *c, const model_info *info, int64_t ro
     p->kv_rows = rows;
     if (p->kv == 0 || __builtin_add_overflow(rest, p->kv, &p->total))
         return error_set(err, ERR_INVALID_VALUE, "max_kv_size",
-                         "A key/value cache of %lld rows for %d sequences cannot be built.",
+                         "A key/value cache of %lld rows for %d at once cannot be built: lower "
+                         "--max-kv-size.",
                          (long long)rows, c->n_parallel);
     if (p->total < p->loading) p->total = p->loading;
     p->fits = p->total <= p->free_memory;
@@ -221,24 +222,24 @@ bool engine_settle(engine_config *c, const model_info *info, const engine_needs 
 
 bool engine_refuse_unless_fits(const engine_plan *p, error *err) {
     if (p->fits) return true;
-    const double gib = 1 << 30;
+    const double gb = 1e9; /* the unit of oriel plan */
     char advice[160] = "No window is small enough: this model needs more memory";
     if (!p->largest_rows && p->load != MODEL_LOAD_MMAP)
         snprintf(
             advice, sizeof advice,
             "No window is small enough; --load mmap, which computes from the file in place, takes "
-            "up to %.2f GiB less",
-            (double)p->weights / gib);
+            "up to %.2f GB less",
+            (double)p->weights / gb);
     if (p->largest_rows)
         snprintf(advice, sizeof advice, "The largest window that fits is --max-kv-size %lld",
                  (long long)p->largest_rows);
     return error_set(
         err, ERR_NO_MEMORY, NULL,
-        "The model needs %.2f GiB (weights %.2f, %lld rows of key/value cache %.2f, the rest %.2f) but only %.2f "
-        "GiB are free: %llu bytes are missing. %s; a smaller --parallel or --kv-type q8_0 needs less, too.",
-        (double)p->total / gib, (double)p->weights / gib, (long long)p->kv_rows,
-        (double)p->kv / gib, (double)(p->scratch + p->sampling + p->fixed) / gib,
-        (double)p->free_memory / gib, (unsigned long long)p->missing, advice);
+        "The model needs %.2f GB (weights %.2f, %lld rows of key/value cache %.2f, the rest %.2f) but only %.2f "
+        "GB are free: %llu bytes are missing. %s; a smaller --parallel or --kv-type q8_0 needs less, too.",
+        (double)p->total / gb, (double)p->weights / gb, (long long)p->kv_rows, (double)p->kv / gb,
+        (double)(p->scratch + p->sampling + p->fixed) / gb, (double)p->free_memory / gb,
+        (unsigned long long)p->missing, advice);
 }
 
 /* ── Taking it ── */

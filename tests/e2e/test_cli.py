@@ -37,6 +37,14 @@ def help_takes_a_command():
 
 
 @test
+def a_context_beyond_the_trained_one_is_said():
+    ask = ("generate", "--temperature", 0, "--max-kv-size", 4096, "Hi")
+    p = run(*ask, "--ctx", 5000)
+    assert p.stdout and b"5000 tokens" in p.stderr and b"trained for 4096" in p.stderr, p.stderr
+    assert run(*ask, "--ctx", 4096).stderr == b""
+
+
+@test
 def an_answer_that_did_not_begin_is_explained():
     p = run("generate", "--temperature", 0, "--max-tokens", 4, "Hi")
     assert p.stdout == b"\n" and b"4 tokens" in p.stderr and b"--max-tokens" in p.stderr, (p.stdout, p.stderr)

@@ -140,7 +140,7 @@ def what_does_not_fit_is_said_with_numbers():
     assert p.returncode == 1 and not big["fits"] and big["shortfall_bytes"] == big["total_bytes"] - big["free_bytes"] > 0, big
     assert abs(big["largest_max_kv_size"] - largest) < largest / 10
     text = run("plan", path, "--max-kv-size", largest * 11 // 10, check=False).stdout.decode()
-    assert "does not fit" in text and "bytes are missing" in text and "largest window" in text, text
+    assert "does not fit" in text and "bytes) are missing" in text and "largest window" in text, text
     p = run("generate", "-m", path, "--max-kv-size", largest * 11 // 10, "--prompt", "x", "--raw", check=False)
     said = p.stderr.decode()
     assert p.returncode == 1 and "bytes are missing" in said and "--max-kv-size" in said and said.count("\n") == 1, said

@@ -67,6 +67,21 @@ static void print_banner(const session *s, const api *a, const config *c, size_t
     fflush(stdout);
 }
 
+/* What no browser ever sends as an origin would be an option without effect. */
+static bool check_origins(const config *c, error *err) {
+    for (size_t i = 0; i < c->n_cors_origin; i++) {
+        const char *origin = c->cors_origin[i], *host = strstr(origin, "://");
+        bool is_one = host && host != origin && host[3] && !strchr(host + 3, '/');
+        if (!is_one && strcmp(origin, "*") != 0 && strcmp(origin, "null") != 0)
+            return error_set(
+                err, ERR_USAGE, "cors-origin",
+                "--cors-origin takes an origin as browsers send it, like https://app.example:8443 "
+                "without a path or a slash behind it, not '%.60s'.",
+                origin);
+    }
+    return true;
+}
+
 int cmd_serve(int argc, char **argv) {
     config c;
     int status;
@@ -84,7 +99,7 @@ int cmd_serve(int argc, char **argv) {
     else if (c.n_args)
         error_set(&err, ERR_USAGE, NULL, "oriel serve takes options only; '%.60s' is not one.",
                   c.args[0]);
-    else
+    else if (check_origins(&c, &err))
         load_keys(&c, &key_file, keys, &n_keys, &err);
     if (error_is_set(&err) || !session_open(&s, &c, true, &err)) goto done;
     api_options o = api_defaults();

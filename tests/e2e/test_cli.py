@@ -73,6 +73,8 @@ def wrong_command_lines_are_sentences():
     one_sentence(run("score", "--file", "/no/such.txt", check=False), "/no/such.txt", status=2)
     one_sentence(run("tokenize", "--decode", "x", check=False), "not a token id", status=2)
     one_sentence(run("bench", "sleep", check=False), "window", "bench speed", status=2)
+    for origin in ("app.example", "https://app.example/", "://x", "https://"):
+        one_sentence(run("serve", "--cors-origin", origin, check=False, timeout=20), "--cors-origin", "https://", status=2)
     one_sentence(run("--temperature", "0", check=False), "the command comes first", status=2)
     one_sentence(run("help", "fly", check=False), "no command 'fly'", status=2)
     one_sentence(run("generate", stdin=" \n", check=False), "The prompt is empty", status=2)

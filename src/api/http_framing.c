@@ -29,6 +29,9 @@ enum {
     FAULTY,
 };
 
+/* How far the cookie is that is being read. */
+enum { COOKIE_NAME, COOKIE_EMPTY, COOKIE_QUOTE, COOKIE_VALUE };
+
 void framing_init(framing *f, framing_limits limits) {
     *f = (framing){.limits = limits};
 }
@@ -128,6 +131,7 @@ static bool begin_field(framing *f, unsigned char c) {
         return bad(f, "A header field begins with white space: folded fields are not supported.");
     if (!is_token(c)) return bad(f, "A header field has no proper name.");
     f->n_name = f->n_value = 0;
+    f->cookie = COOKIE_NAME;
     return count_field(f);
 }
 
@@ -160,10 +164,16 @@ static bool see_value(framing *f, unsigned char c) {
     if (field_is(f, "content-length")) {
         if (c < '0' || c > '9') return bad(f, not_number);
         f->left = f->left > UINT64_MAX / 10 - 10 ? UINT64_MAX / 10 : f->left * 10 + (c - '0');
-    } else if (field_is(f, "transfer-encoding") && f->n_value < sizeof f->value)
-        f->value[f->n_value] = lower(c);
-    else if ((c == ';' || c == ',') && field_is(f, "cookie") && !count_field(f))
-        return false;
+    } else if (field_is(f, "transfer-encoding")) {
+        if (f->n_value < sizeof f->value) f->value[f->n_value] = lower(c);
+    } else if (field_is(f, "cookie")) {
+        bool is_end = c == ';' || c == ',';
+        if (is_end && !count_field(f)) return false;
+        f->cookie = is_end                     ? COOKIE_NAME
+                    : f->cookie == COOKIE_NAME ? (c == '=' ? COOKIE_EMPTY : COOKIE_NAME)
+                    : f->cookie == COOKIE_EMPTY && c == '"' ? COOKIE_QUOTE
+                                                            : COOKIE_VALUE;
+    }
     f->n_value++;
     return true;
 }
@@ -175,6 +185,8 @@ static bool end_value(framing *f) {
         !str_is(str_make(f->value, f->n_value < sizeof f->value ? f->n_value : sizeof f->value),
                 "chunked"))
         return bad(f, "The only Transfer-Encoding supported is chunked.");
+    if (f->cookie == COOKIE_QUOTE)
+        return bad(f, "A cookie's value is a quotation mark without its other half.");
     return true;
 }
 

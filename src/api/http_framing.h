@@ -31,7 +31,7 @@ typedef struct framing {
     framing_limits limits;
     int state;
     size_t n_head, n_fields, n_line; /* n_line: of the token or chunk line being read */
-    char name[20], value[12]; /* the beginning of a field's; lower case */
+    char name[20], value[12];        /* the beginning of a field's; lower case */
     size_t n_name, n_value;
     int cookie;
     int n_length, n_encoding, n_host;

@@ -30,7 +30,9 @@ typedef struct api_options {
     size_t n_cors_origins;
     const char *const *allowed_hosts; /* further Host names */
     size_t n_allowed_hosts;
-    const char *model_id;         /* the loaded model's own id; "default" names it too */
+    const char *model_id;       /* the loaded model's own id; "default" names it too */
+    const char *const *aliases; /* what clients may call it beside those two */
+    size_t n_aliases;
     int64_t model_created;        /* Unix seconds */
     uint64_t config_hash;         /* of the effective configuration, for system_fingerprint */
     sample_params sampling;       /* defaults of the operator for what a request leaves out */

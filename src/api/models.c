@@ -1,5 +1,5 @@
-/* GET /v1/models and /v1/models/{model}: the loaded model under its own id and
- * as "default". Whoever says which version of Anthropic's API it speaks gets Anthropic's shape. */
+/* GET /v1/models and /v1/models/{model}: the loaded model under its own id, as "default" and by its
+ * aliases. Whoever says which version of Anthropic's API it speaks gets Anthropic's shape. */
 #include <time.h>
 
 #include "api/serve.h"
@@ -39,11 +39,13 @@ void route_models(api *a, http_req *r, str arg) {
     json_arr(&j);
     put_model(&j, a, str_from(a->o.model_id), anthropic);
     if (!str_is(str_from(a->o.model_id), "default")) put_model(&j, a, STR("default"), anthropic);
+    for (size_t i = 0; i < a->o.n_aliases; i++)
+        put_model(&j, a, str_from(a->o.aliases[i]), anthropic);
     json_end_arr(&j);
     if (anthropic) {
         json_kv_bool(&j, "has_more", false);
         json_kv_cstr(&j, "first_id", a->o.model_id);
-        json_kv_cstr(&j, "last_id", "default");
+        json_kv_cstr(&j, "last_id", a->o.n_aliases ? a->o.aliases[a->o.n_aliases - 1] : "default");
     }
     json_end_obj(&j);
     http_reply(r, 200, "application/json", &body);

@@ -309,9 +309,12 @@ json_t *api_parse_body(http_req *r, error *err) {
 
 bool api_check_model(const api *a, str name, error *err) {
     if (str_is(name, "default") || str_is(name, a->o.model_id)) return true;
+    for (size_t i = 0; i < a->o.n_aliases; i++)
+        if (str_is(name, a->o.aliases[i])) return true;
     return error_set(
         err, ERR_MODEL_NOT_FOUND, "model",
-        "The model '%.*s' does not exist here. This server has '%s', which is also called 'default'.",
+        "The model '%.*s' does not exist here. This server has '%s', which is also called 'default'; "
+        "oriel serve --alias NAME gives it further names.",
         (int)(name.len > 100 ? 100 : name.len), name.ptr ? name.ptr : "", a->o.model_id);
 }
 

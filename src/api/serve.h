@@ -31,7 +31,7 @@ enum {
 
 /* The body as a JSON object; it lives as long as the request. NULL after the error was set. */
 json_t *api_parse_body(http_req *r, error *err);
-/* "default" or the model's id; anything else is a 404. */
+/* "default", the model's id or one of its aliases; anything else is a 404. */
 bool api_check_model(const api *a, str name, error *err);
 /* {"error":{…}} */
 void api_render_error(const error *err, buf *out);

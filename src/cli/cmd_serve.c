@@ -82,6 +82,15 @@ static bool check_origins(const config *c, error *err) {
     return true;
 }
 
+static bool check_aliases(const config *c, error *err) {
+    for (size_t i = 0; i < c->n_alias; i++)
+        if (!*c->alias[i] || strlen(c->alias[i]) > 200 || !utf8_is_valid(str_from(c->alias[i])))
+            return error_set(
+                err, ERR_USAGE, "alias",
+                "--alias takes a model name of 1 to 200 bytes of text, such as gpt-4o.");
+    return true;
+}
+
 int cmd_serve(int argc, char **argv) {
     config c;
     int status;
@@ -99,7 +108,7 @@ int cmd_serve(int argc, char **argv) {
     else if (c.n_args)
         error_set(&err, ERR_USAGE, NULL, "oriel serve takes options only; '%.60s' is not one.",
                   c.args[0]);
-    else if (check_origins(&c, &err))
+    else if (check_origins(&c, &err) && check_aliases(&c, &err))
         load_keys(&c, &key_file, keys, &n_keys, &err);
     if (error_is_set(&err) || !session_open(&s, &c, true, &err)) goto done;
     api_options o = api_defaults();
@@ -115,6 +124,8 @@ int cmd_serve(int argc, char **argv) {
     o.allowed_hosts = c.allow_host;
     o.n_allowed_hosts = c.n_allow_host;
     o.model_id = s.model.id;
+    o.aliases = c.alias;
+    o.n_aliases = c.n_alias;
     o.model_created = s.model.created ? s.model.created : time(NULL);
     o.config_hash = config_hash(&c);
     o.sampling = session_sampling(&c);

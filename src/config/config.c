@@ -112,6 +112,8 @@ static const option options[] = {
      .help = "web origin that may call, beside loopback ones (repeatable)"},
     {"allow-host", LIST, MANY(allow_host), .commands = CONFIG_SERVE, .arg = "NAME",
      .help = "further Host name this server is known by (repeatable)"},
+    {"alias", LIST, MANY(alias), .commands = CONFIG_SERVE, .arg = "NAME",
+     .help = "further name clients may call the model by, such as gpt-4o (repeatable)"},
     {"transcribe-command", TEXT, AT(transcribe_command), .commands = CONFIG_SERVE},
     {"image-command", TEXT, AT(image_command), .commands = CONFIG_SERVE},
     {"http-threads", INT, AT(http_threads), .commands = CONFIG_SERVE, .min = 1, .max = 64,

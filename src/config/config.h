@@ -60,8 +60,8 @@ typedef struct config {
     /* serve */
     const char *host;
     int64_t port, http_threads;
-    const char **api_key, **cors_origin, **allow_host;
-    size_t n_api_key, n_cors_origin, n_allow_host;
+    const char **api_key, **cors_origin, **allow_host, **alias;
+    size_t n_api_key, n_cors_origin, n_allow_host, n_alias;
     const char *api_key_file;
     const char *transcribe_command, *image_command;
     bool no_store, no_page;

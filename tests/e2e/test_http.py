@@ -163,6 +163,20 @@ def keys():
 
 
 @test
+def a_model_answers_to_its_aliases():
+    with Server("--alias", "gpt-4o", "--alias", "text-embedding-3-small") as s:
+        ids = [m["id"] for m in s.get("/v1/models")["data"]]
+        assert ids[-2:] == ["gpt-4o", "text-embedding-3-small"] and "default" in ids, ids
+        assert s.get("/v1/models/gpt-4o")["id"] == "gpt-4o"
+        s.post("/v1/chat/completions", {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1})
+        s.post("/v1/embeddings", {"model": "text-embedding-3-small", "input": "Hi"})
+        assert "--alias" in s.post("/v1/embeddings", {"model": "gpt-4", "input": "Hi"}, want=404)["error"]["message"]
+    for name in ("", "x" * 201, "\udcff"):
+        p = run("serve", "--port", "0", "--alias", name, check=False)
+        assert p.returncode == 2 and b"--alias" in p.stderr, (name, p.stderr)
+
+
+@test
 def too_large_bodies_are_refused_at_once():
     with Server() as s:
         t = time.monotonic()

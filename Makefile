@@ -144,11 +144,12 @@ test: $(WANTED) $(B)/oriel
 # The engine's simulator for as long as one likes: SOAK_WORLDS engines of 180 jobs each.
 SOAK_WORLDS ?= 2000
 SOAKED := prop/test_context prop/test_exact_reuse unit/kv/test_reuse unit/kv/test_disk sim/test_engine \
-	unit/chat/test_render unit/chat/test_read
+	unit/chat/test_render unit/chat/test_read unit/tok/test_encode
 soak: $(B)/oriel $(SOAKED:%=$(B)/tests/%)
 	ORIEL_BUILD=$(abspath $(B)) ORIEL_PLAN_ALL=1 python3 tests/e2e/test_plan.py
 	ORIEL_BUILD=$(abspath $(B)) ORIEL_TEMPLATES=3000 python3 tests/e2e/test_random_templates.py
 	ORIEL_BUILD=$(abspath $(B)) ORIEL_CALLS=60 python3 tests/e2e/test_random_calls.py
+	ORIEL_BUILD=$(abspath $(B)) ORIEL_TOKENS=1500 python3 tests/e2e/test_random_tokens.py
 	ORIEL_CONTEXT_CASES=100000 $(B)/tests/prop/test_context
 	ORIEL_DIVERGENCES=2000 $(B)/tests/prop/test_exact_reuse
 	ORIEL_KV_WORLDS=60 $(B)/tests/unit/kv/test_reuse

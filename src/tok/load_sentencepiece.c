@@ -169,7 +169,7 @@ static bool load_model(tok *t, str model, error *err) {
     t->underline = t->unsplit = t->fuse_unknown = true;
     t->space_prefix = t->strips_first_space = sp.add_prefix;
     t->add_bos = !unigram;
-    t->add_eos = unigram;
+    t->add_eos = t->float_sums = unigram;
     if (!allocate(t, sp.n_pieces, err)) return false;
     vocab_builder b = {.t = t, .form = TEXT_UNDERLINE, .err = err};
     bool ok = read_pieces(t, model, &b, err) && vocab_finish(&b);

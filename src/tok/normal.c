@@ -169,6 +169,15 @@ static bool is_cjk(uint32_t cp) {
            (cp >= 0x2F800 && cp <= 0x2FA1F);
 }
 
+/* What BERT's cleaning drops: Cc, Cf and Co but for tab and line ends, so also those controls that Unicode
+ * calls white space; what is not assigned stays. */
+static bool is_bert_control(uint32_t cp) {
+    if (cp == '\t' || cp == '\n' || cp == '\r') return false;
+    utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)cp);
+    return category == UTF8PROC_CATEGORY_CC || category == UTF8PROC_CATEGORY_CF ||
+           category == UTF8PROC_CATEGORY_CO;
+}
+
 static void map_characters(const normal_step *step, str text, buf *out) {
     for (size_t i = 0; i < text.len;) {
         character c = char_at(text, i);
@@ -185,9 +194,7 @@ static void map_characters(const normal_step *step, str text, buf *out) {
             if (ill_formed || utf8proc_category((utf8proc_int32_t)c.cp) != UTF8PROC_CATEGORY_MN)
                 buf_append_str(out, bytes);
         } else if (step->op == NORMAL_BERT) {
-            if (step->a && (c.cp == 0 || (c.cp == 0xFFFD && c.len == 3) ||
-                            (c.class & C_CONTROL && !(c.class & C_SPACE))))
-                continue;
+            if (step->a && ((c.cp == 0xFFFD && c.len == 3) || is_bert_control(c.cp))) continue;
             if (step->a && c.class & C_SPACE) {
                 buf_append_char(out, ' ');
             } else if (step->b && is_cjk(c.cp)) {

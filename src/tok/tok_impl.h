@@ -179,6 +179,7 @@ struct tok {
     bool underline;    /* ▁ in normalised text means a space */
     bool space_prefix; /* a space goes before text that follows nothing or a special token */
     bool unsplit;      /* no pre-tokeniser: the text may be cut where no token reaches across */
+    bool float_sums;   /* unigram: what has been added up is kept as a float */
     float unknown_score;
 
     normal_step *normal;

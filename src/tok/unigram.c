@@ -8,10 +8,16 @@
 #include <stdlib.h>
 
 typedef struct step {
-    double score;  /* of the best way to get here */
+    double score;  /* of the best way to get here, or the nearest float (see rounded) */
     uint32_t from; /* where its last token begins */
     int32_t id;    /* −1: a character that no token covers */
 } step;
+
+/* SentencePiece adds to a double and keeps a float, which decides between ways that are equally good but
+ * for the order of their tokens; Hugging Face and GGUF's engines keep the double. */
+static double rounded(const tok *t, double score) {
+    return t->float_sums ? (double)(float)score : score;
+}
 
 /* Viterbi over byte offsets of one piece; only character boundaries are reached. */
 void unigram_encode(scratch *s, str piece) {
@@ -37,7 +43,7 @@ void unigram_encode(scratch *s, str piece) {
                     best[at].score + (t->flags[id] & T_USER ? 0.0 : (double)t->scores[id]);
                 step *to = &best[at + d];
                 if (to->from == UINT32_MAX || score > to->score)
-                    *to = (step){score, (uint32_t)at, id};
+                    *to = (step){rounded(t, score), (uint32_t)at, id};
                 if (d == (size_t)len) single = true;
             }
             if (at + d >= piece.len) break;
@@ -46,7 +52,8 @@ void unigram_encode(scratch *s, str piece) {
         if (!single) {
             double score = best[at].score + (double)t->unknown_score;
             step *to = &best[at + (size_t)len];
-            if (to->from == UINT32_MAX || score > to->score) *to = (step){score, (uint32_t)at, -1};
+            if (to->from == UINT32_MAX || score > to->score)
+                *to = (step){rounded(t, score), (uint32_t)at, -1};
         }
         at += (size_t)len; /* always reached: by a token or as an unknown character */
     }

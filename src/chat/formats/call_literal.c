@@ -32,12 +32,24 @@ static void put(call_reader *r, const char *text) {
     call_put(&r->sink, str_from(text));
 }
 
+/* A value or key begins, behind the comma if one is due. False where a value stands already, as behind
+ * the first two quotes of ''single''. */
+static bool begin_value(call_reader *r) {
+    call_literal *l = &r->literal;
+    if (l->has_value) return false;
+    if (l->comma) put(r, ", ");
+    l->comma = false;
+    l->has_value = true;
+    return true;
+}
+
 /* A word or number: Python's three words become JSON's, numbers stay, the rest are strings. */
 static void put_word(call_reader *r) {
     call_literal *l = &r->literal;
     str w = buf_str(&l->word);
     json_error_t where;
     if (!w.len) return;
+    begin_value(r);
     if (str_is(w, "True")) w = STR("true");
     if (str_is(w, "False")) w = STR("false");
     if (str_is(w, "None")) w = STR("null");
@@ -184,8 +196,9 @@ static size_t read_string(call_reader *r, str text, bool last) {
     return n;
 }
 
-/* Opens a string if one begins here. Returns bytes used; *wait: it may be a mark. */
-static size_t begin_string(call_reader *r, str text, bool last, bool *wait) {
+/* Opens a string if one begins here. Returns bytes used; *wait: it may be a mark; *bad: it may not
+ * begin here. */
+static size_t begin_string(call_reader *r, str text, bool last, bool *wait, bool *bad) {
     call_literal *l = &r->literal;
     char c = text.ptr[0];
     if (c == '"' || (c == '\'' && is_python(r))) {
@@ -196,6 +209,9 @@ static size_t begin_string(call_reader *r, str text, bool last, bool *wait) {
         *wait = !is_python(r) && !last && str_starts(MARK, text);
         return 0;
     }
+    put_word(r);
+    *bad = !begin_value(r);
+    if (*bad) return 0;
     l->in_string = true;
     l->escaped = false;
     put(r, "\"");
@@ -235,6 +251,7 @@ static call_state read_key(call_reader *r, char c) {
         put_key(r, true);
         l->at = LITERAL_VALUE;
         l->depth = 0;
+        l->has_value = l->comma = false;
     } else if (c == (is_python(r) ? ')' : '}') && !l->word.len) {
         return end_call(r);
     } else if ((is_word_byte(c) || is_key_byte(r, c)) && l->word.len < CALL_MAX_NAME) {
@@ -253,36 +270,45 @@ static char closing(char open) {
 static call_state read_value(call_reader *r, char c) {
     call_literal *l = &r->literal;
     if (is_word_byte(c) || (l->expect_key && is_key_byte(r, c))) {
+        if (l->has_value) return CALL_BAD;
         buf_append_char(&l->word, c);
         return l->word.len > CALL_MAX_NAME ? CALL_BAD : CALL_MORE;
     }
     if (l->expect_key && c == ':' && l->word.len) { /* a key without quotes */
+        begin_value(r);
         put_key(r, false);
-        l->expect_key = false;
+        l->expect_key = l->has_value = false;
         return CALL_MORE;
     }
     put_word(r);
     if (call_is_space(c)) return CALL_MORE;
     char end = is_python(r) ? ')' : '}';
-    if (l->depth == 0) {
-        if (c == ',' || c == end) l->at = LITERAL_KEY;
-        if (c == end) return end_call(r);
-        if (c == ',') return CALL_MORE;
+    if (l->depth == 0 && (c == ',' || c == end)) {
+        if (!l->has_value) return CALL_BAD;
+        l->at = LITERAL_KEY;
+        return c == end ? end_call(r) : CALL_MORE;
     }
+    char open = l->depth ? l->stack[l->depth - 1] : 0;
     if (c == '[' || c == '{' || (c == '(' && is_python(r))) {
-        if (l->depth == CALL_MAX_DEPTH) return CALL_BAD;
+        if (l->depth == CALL_MAX_DEPTH || l->expect_key || !begin_value(r)) return CALL_BAD;
         l->stack[l->depth++] = c;
         l->expect_key = c == '{';
+        l->has_value = false;
         put(r, c == '{' ? "{" : "[");
-    } else if (l->depth && c == closing(l->stack[l->depth - 1])) {
+    } else if (open && c == closing(open)) {
+        /* A dict ends behind a value or where a key could come, not between the two. */
+        if (open == '{' && l->expect_key == l->has_value) return CALL_BAD;
         l->depth--;
-        l->expect_key = false;
+        l->expect_key = l->comma = false;
+        l->has_value = true;
         put(r, c == '}' ? "}" : "]");
-    } else if (l->depth && c == ',') {
-        l->expect_key = l->stack[l->depth - 1] == '{';
-        put(r, ", ");
-    } else if (l->depth && c == ':') {
-        l->expect_key = false;
+    } else if (open && c == ',') { /* written when something follows: the last one may end in it */
+        if (!l->has_value || l->expect_key) return CALL_BAD;
+        l->expect_key = open == '{';
+        l->has_value = false;
+        l->comma = true;
+    } else if (open == '{' && c == ':' && l->expect_key && l->has_value) {
+        l->expect_key = l->has_value = false;
         put(r, ": ");
     } else {
         return CALL_BAD;
@@ -303,7 +329,7 @@ call_state call_literal_read(call_reader *r, str text, bool last, size_t *used) 
     size_t i = 0;
     while (i < text.len && state == CALL_MORE) {
         str rest = str_make(text.ptr + i, text.len - i);
-        bool wait = false;
+        bool wait = false, bad = false;
         size_t n = 0;
         if (l->in_string) {
             bool hex = l->n_hex;
@@ -313,8 +339,12 @@ call_state call_literal_read(call_reader *r, str text, bool last, size_t *used) 
             continue;
         }
         if (l->at == LITERAL_VALUE) {
-            n = begin_string(r, rest, last, &wait);
+            n = begin_string(r, rest, last, &wait, &bad);
             if (wait) break;
+            if (bad) {
+                state = CALL_BAD;
+                break;
+            }
         }
         if (!n) {
             char c = rest.ptr[0];

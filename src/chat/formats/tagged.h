@@ -154,6 +154,7 @@ typedef struct call_literal {
     int depth, n_params;
     char quote; /* of the open string; 1 = the family's own quote marker */
     bool in_string, escaped, in_list, expect_key;
+    bool has_value, comma; /* a value (or key) stands already where one could; a comma is due */
     int n_hex; /* digits of an escape still to come */
     uint32_t cp, high; /* high: the first half of a pair, whose second has to come */
 } call_literal;

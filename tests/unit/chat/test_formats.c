@@ -424,6 +424,10 @@ static void test_odd(void **state) {
     check(llama, "{\"name\": \"get\"", "", "", "get()");
     check(llama, "x {\"name\": \"get\"}", "x {\"name\": \"get\"}", "", "");
     check(llama, "<|python_tag|>get.call(s=\"a\", n=1)", "", "", "get({\"s\": \"a\", \"n\": 1})");
+    /* two values without a comma: the call ends where the second begins, and what is left is text */
+    check(llama, "<|python_tag|>get.call(s=''x'', n=1)", "x'', n=1)", "", "get({\"s\": \"\")");
+    check(llama, "<|python_tag|>get.call(l=[1, 2,], o={a: 1,})", "", "",
+          "get({\"l\": [1, 2], \"o\": {\"a\": 1}})");
     check(llama, "<|python_tag|>print(\"a\")\n", "", "",
           "python({\"code\": \"print(\\\"a\\\")\\n\"})");
     check(llama, "<|python_tag|>{\"name\": \"get\", \"parameters\": {}}", "", "", "get({})");

@@ -125,7 +125,7 @@ static void note_include(void *ctx, const char *name, const char *value) {
     n->sealed |= i == INCLUDE_SEALED;
 }
 
-/* The stored response, with its reasoning sealed if that was not asked for when it was made. */
+/* The response, stored or under way, with its reasoning sealed if that was not asked for when it was made. */
 static void reply_sealed(api *a, http_req *r, str data, error *err) {
     json_t *v = api_parse_row(r, data, err), *output = json_object_get(v, "output");
     for (size_t i = 0; i < json_array_size(output); i++) {
@@ -172,7 +172,13 @@ void route_response_get(api *a, http_req *r, str arg) {
         buf body = {0};
         run_render(live, &body);
         run_unref(live);
-        http_reply(r, 200, "application/json", &body);
+        if (include.sealed) {
+            reply_sealed(a, r, buf_str(&body), &err);
+            buf_deinit(&body);
+        } else {
+            http_reply(r, 200, "application/json", &body);
+        }
+        if (error_is_set(&err)) http_reply_error(r, &err);
     } else {
         if (live) {
             run_unref(live);

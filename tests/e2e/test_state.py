@@ -380,6 +380,13 @@ def errors_speak_the_clients_language():
         sealed = s.get(path + "?include[]=reasoning.encrypted_content")
         thought = [o for o in sealed["output"] if o["type"] == "reasoning"][0].pop("encrypted_content")
         assert sealed == r and len(thought) > 40
+        # Also while it is made.
+        live = ask(s, "Tell me a story.", background=True, max_output_tokens=4000)
+        thoughts, path = [], f"/v1/responses/{live['id']}"
+        while not thoughts and live["status"] in ("queued", "in_progress"):
+            live = s.get(path + "?include=reasoning.encrypted_content")
+            thoughts = [o for o in live["output"] if o["type"] == "reasoning"]
+        assert thoughts and len(thoughts[0]["encrypted_content"]) > 40, live
         back = ask(s, [{"role": "user", "content": "What is the capital of France?"}, {"type": "reasoning", "summary": [], "encrypted_content": thought},
                        *[o for o in r["output"] if o["type"] == "message"], {"role": "user", "content": "And of Italy?"}])
         assert back["usage"]["input_tokens"] == ask(s, "And of Italy?", previous_response_id=r["id"])["usage"]["input_tokens"]

@@ -32,6 +32,8 @@ typedef struct session {
 } session;
 
 bool session_open(session *s, config *c, bool with_chat, error *err);
+/* A line in the log when --ctx goes beyond what the model was trained for. */
+void session_warn_of_long_context(const session *s);
 void session_close(session *s);
 engine_config session_engine_config(const config *c, error *err);
 sample_params session_sampling(const config *c);

@@ -134,9 +134,9 @@ static bool check_window(const engine_config *e, error *err) {
         (long long)e->max_kv_size, (long long)pinned, KV_BLOCK, (long long)(pinned + KV_BLOCK));
 }
 
-static void warn_of_long_context(const engine *e) {
-    long long asked = engine_get_config(e)->max_context_tokens;
-    long long trained = engine_get_model(e)->n_ctx_train;
+void session_warn_of_long_context(const session *s) {
+    long long asked = engine_get_config(s->e)->max_context_tokens;
+    long long trained = engine_get_model(s->e)->n_ctx_train;
     if (trained > 0 && asked > trained)
         log_line(
             LOG_WARN, "config",
@@ -166,7 +166,6 @@ bool session_open(session *s, config *c, bool with_chat, error *err) {
     context_rules rules = session_context(c, CONTEXT_DROP);
     if (!context_check(&rules, engine_get_config(s->e)->max_context_tokens, err)) return false;
     if (!with_chat) return true;
-    warn_of_long_context(s->e);
     buf template = {0};
     chat_options o = {.debug_dir = c->debug_dir};
     bool ok = !c->chat_template || cli_read_file(c->chat_template, &template, err);

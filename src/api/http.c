@@ -276,7 +276,8 @@ void http_reply_error(http_req *r, const error *err) {
     const error_info *info = error_get_info(err->code);
     int status = info->http_status;
     if (status == 429 || status == 503) {
-        http_add_header(r, "Retry-After", "1"); /* HTTP_RETRY_SECONDS */
+        _Static_assert(HTTP_RETRY_SECONDS == 1, "the header says so");
+        http_add_header(r, "Retry-After", "1");
         http_add_header(r, "retry-after-ms", "1000");
         if (r->c) r->c->again_ns = clock_ns() + (int64_t)HTTP_RETRY_SECONDS * 1000000000;
     }

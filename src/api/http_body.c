@@ -10,8 +10,8 @@
 #include "base/clock.h"
 #include "base/os.h"
 
-/* How the reader shares a core: streams that run, and small requests, go first. A core that decodes without a pause leaves it a
- * few per cent, in which a large prompt is still read in less than its prefill will take. */
+/* How the reader shares a core: streams that run, and small requests, go first. Where a core decodes without
+ * a pause, that leaves it a hundredth (docs/BENCHMARKS.md). */
 enum { READER_NICE = 19, READER_SLICE_US = 100 };
 
 /* ── decompression ── */

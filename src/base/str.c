@@ -45,6 +45,13 @@ size_t str_slips(str typed, str meant) {
     return 3 * last[meant.len] <= longer ? last[meant.len] : SIZE_MAX;
 }
 
+bool str_is_nearer(str typed, str meant, size_t *fewest) {
+    size_t slips = str_slips(typed, meant);
+    bool is_nearer = slips < *fewest;
+    if (is_nearer) *fewest = slips;
+    return is_nearer;
+}
+
 char *str_dup(str s) {
     char *out = malloc(s.len + 1);
     if (!out) return NULL;

@@ -45,6 +45,8 @@ str str_trim(str s);
  * string alignment). SIZE_MAX when they have too little in common to be a slip: more than a third
  * of the longer word's letters, or a word of more than 40 bytes. */
 size_t str_slips(str typed, str meant);
+/* Is that fewer than *fewest, which it then becomes? For a search that begins with SIZE_MAX. */
+bool str_is_nearer(str typed, str meant, size_t *fewest);
 /* Copies to a fresh NUL-terminated heap string; NULL when memory ran out. Free with free(). */
 char *str_dup(str s);
 

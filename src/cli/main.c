@@ -62,12 +62,9 @@ int main(int argc, char **argv) {
     }
     const char *meant = NULL;
     size_t fewest = SIZE_MAX;
-    for (int i = 0; i < N_COMMANDS; i++) {
-        size_t slips = str_slips(str_from(argv[1]), str_from(commands[i].name));
-        if (slips >= fewest) continue;
-        meant = commands[i].name;
-        fewest = slips;
-    }
+    for (int i = 0; i < N_COMMANDS; i++)
+        if (str_is_nearer(str_from(argv[1]), str_from(commands[i].name), &fewest))
+            meant = commands[i].name;
     fprintf(stderr, "oriel: there is no command '%.60s'. ", argv[1]);
     if (meant)
         fprintf(stderr, "Did you mean oriel %s?\n", meant);

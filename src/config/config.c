@@ -344,12 +344,10 @@ static bool load_json_value(config *c, const option *o, json_t *v, const char *w
 static const char *meant_option(str word, int command) {
     const char *nearest = NULL;
     size_t fewest = SIZE_MAX;
-    for (int i = 0; i < N_OPTIONS; i++) {
-        size_t slips = str_slips(word, str_from(options[i].name));
-        if (!(options[i].commands & command) || slips >= fewest) continue;
-        nearest = options[i].name;
-        fewest = slips;
-    }
+    for (int i = 0; i < N_OPTIONS; i++)
+        if (options[i].commands & command &&
+            str_is_nearer(word, str_from(options[i].name), &fewest))
+            nearest = options[i].name;
     return nearest;
 }
 

@@ -3,15 +3,10 @@
 hidden states, the same bytes in any company, and errors that name the input."""
 import base64, os, struct, sys
 
-try:
-    import numpy as np
-except ImportError:  # another Python may stand first in PATH; Debian's has numpy
-    if os.path.exists("/usr/bin/python3") and os.path.realpath(sys.executable) != os.path.realpath("/usr/bin/python3"):
-        os.execv("/usr/bin/python3", ["/usr/bin/python3"] + sys.argv)
-    print("1..1\nok 1 - embeddings # SKIP numpy is not installed")
-    sys.exit(0)
+from oriel import ROOT, Server, debian_modules, run_all, test
 
-from oriel import ROOT, Server, run_all, test
+debian_modules("numpy")
+import numpy as np
 
 sys.path.insert(0, os.path.join(ROOT, "tools", "ref"))
 import forward

@@ -14,18 +14,12 @@ import tempfile
 import threading
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-try:
-    import numpy  # noqa: F401
-except ImportError:
-    if os.path.realpath(sys.executable) != os.path.realpath("/usr/bin/python3"):
-        os.execv("/usr/bin/python3", ["/usr/bin/python3"] + sys.argv)
-    print("1..1\nok 1 - plan # SKIP numpy is not installed")
-    sys.exit(0)
-sys.path[:0] = [os.path.join(ROOT, "tools", "ref"), os.path.dirname(os.path.abspath(__file__))]
+from oriel import ORIEL, ROOT, SANITIZED, Server, Skip, debian_modules, env, run, run_all, run_json, test, wait_for
+
+debian_modules("numpy")
+sys.path.insert(0, os.path.join(ROOT, "tools", "ref"))
 import gguf
 import random_model
-from oriel import ORIEL, SANITIZED, Server, Skip, env, run, run_all, run_json, test, wait_for
 
 ALL = bool(os.environ.get("ORIEL_PLAN_ALL"))
 TEMP = tempfile.TemporaryDirectory(prefix="oriel-plan-", dir=os.path.join(ROOT, "build"))

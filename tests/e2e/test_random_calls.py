@@ -6,14 +6,10 @@ texts cut short and damaged, of which only is asked that they are read to the en
 ORIEL_CALLS says how many answers for each template, ORIEL_CALLS_SEED where they begin."""
 import collections, json, os, random, sys
 
-try:
-    import jinja2
-except ImportError:
-    if os.path.realpath(sys.executable) != os.path.realpath("/usr/bin/python3"):
-        os.execv("/usr/bin/python3", ["/usr/bin/python3"] + sys.argv)
-    print("1..1\nok 1 - calls # SKIP python3-jinja2 is not installed")
-    sys.exit(0)
-from oriel import CORPUS, SANITIZED, Skip, judge, run_all, test
+from oriel import CORPUS, SANITIZED, Skip, debian_modules, judge, run_all, test
+
+debian_modules("jinja2")
+import jinja2
 from transformers_jinja import environment
 
 N = int(os.environ.get("ORIEL_CALLS") or 8)

@@ -5,14 +5,10 @@ random conversations they were not written for, and random templates over random
 ORIEL_TEMPLATES says how many conversations and templates there are, ORIEL_TEMPLATES_SEED where they begin."""
 import json, os, random, re, sys
 
-try:
-    import jinja2
-except ImportError:
-    if os.path.realpath(sys.executable) != os.path.realpath("/usr/bin/python3"):
-        os.execv("/usr/bin/python3", ["/usr/bin/python3"] + sys.argv)
-    print("1..1\nok 1 - templates # SKIP python3-jinja2 is not installed")
-    sys.exit(0)
-from oriel import CORPUS, SANITIZED, Skip, judge, run_all, test
+from oriel import CORPUS, SANITIZED, Skip, debian_modules, judge, run_all, test
+
+debian_modules("jinja2")
+import jinja2
 from transformers_jinja import environment
 
 N = int(os.environ.get("ORIEL_TEMPLATES") or 400)

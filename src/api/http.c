@@ -469,11 +469,10 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
     if (*data_len) {
         http_body_take(r, data, *data_len);
         *data_len = 0;
-        return r->out_sent > (size_t)HTTP_MAX_BODY * DISCARD_FACTOR ? MHD_NO : MHD_YES;
+        return r->n_discarded > (size_t)HTTP_MAX_BODY * DISCARD_FACTOR ? MHD_NO : MHD_YES;
     }
     if (!r->complete) {
         r->complete = true;
-        r->out_sent = 0;
         watch(r);
         if (!http_body_begin(r)) return MHD_NO;
         if (r->is_away) return MHD_YES;

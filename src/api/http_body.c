@@ -16,19 +16,25 @@ enum { READER_NICE = 19, READER_SLICE_US = 100 };
 
 /* ── decompression ── */
 
+enum { DECODE_PIECE = 64 * 1024 };
+
+/* gzip data is one member after another (RFC 1952, 2.2); deflate is one stream. Bytes that are neither are a
+ * fault: what stood in them would be lost without a word. */
 static bool inflate_body(str in, buf *out, error *err) {
     z_stream z = {.next_in = (Bytef *)(uintptr_t)in.ptr, .avail_in = (uInt)in.len};
+    bool is_gzip = in.len && (unsigned char)in.ptr[0] == 0x1f;
     if (in.len > UINT_MAX || inflateInit2(&z, 15 + 32) != Z_OK)
         return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory to decompress the body.");
     int got = Z_OK;
     while (got == Z_OK) {
-        char *at = buf_reserve(out, 64 * 1024);
+        char *at = buf_reserve(out, DECODE_PIECE);
         if (!at) break;
         z.next_out = (Bytef *)at;
-        z.avail_out = 64 * 1024;
+        z.avail_out = DECODE_PIECE;
         got = inflate(&z, Z_NO_FLUSH);
-        out->len += 64 * 1024 - z.avail_out;
+        out->len += DECODE_PIECE - z.avail_out;
         if (got == Z_OK && z.avail_in == 0 && z.avail_out) got = Z_BUF_ERROR; /* cut short */
+        if (got == Z_STREAM_END && z.avail_in) got = is_gzip ? inflateReset(&z) : Z_DATA_ERROR;
     }
     inflateEnd(&z);
     if (out->failed)
@@ -39,6 +45,7 @@ static bool inflate_body(str in, buf *out, error *err) {
     return true;
 }
 
+/* Frames follow one another here too (RFC 8878, 3). */
 static bool unzstd_body(str in, buf *out, error *err) {
     ZSTD_DStream *z = ZSTD_createDStream();
     if (!z)
@@ -46,10 +53,10 @@ static bool unzstd_body(str in, buf *out, error *err) {
     ZSTD_DCtx_setParameter(z, ZSTD_d_windowLogMax, 25); /* a hostile frame may ask for gigabytes */
     ZSTD_inBuffer src = {in.ptr, in.len, 0};
     size_t left = 1;
-    while (left && !ZSTD_isError(left)) {
-        char *at = buf_reserve(out, 64 * 1024);
+    while ((left || src.pos < src.size) && !ZSTD_isError(left)) {
+        char *at = buf_reserve(out, DECODE_PIECE);
         if (!at) break;
-        ZSTD_outBuffer dst = {at, 64 * 1024, 0};
+        ZSTD_outBuffer dst = {at, DECODE_PIECE, 0};
         size_t before = src.pos;
         left = ZSTD_decompressStream(z, &dst, &src);
         out->len += dst.pos;
@@ -97,8 +104,7 @@ static bool decode_body(http_req *r, error *err) {
 
 /* ── gathering ── */
 
-/* Only at the end of the upload can an answer be queued; a client that never ends it is cut off. out_sent
- * counts what was thrown away. */
+/* Only at the end of the upload can an answer be queued; a client that never ends it is cut off. */
 void http_body_take(http_req *r, const char *data, size_t n) {
     http_server *s = r->server;
     if (!r->admitted) return;
@@ -109,12 +115,12 @@ void http_body_take(http_req *r, const char *data, size_t n) {
         if (!r->crowded_out) buf_append(&r->body, data, n);
         if (!r->body.failed && !r->crowded_out) return;
         r->too_large = r->body.failed;
-        r->out_sent = r->body.len;
+        r->n_discarded = r->body.len;
         buf_deinit(&r->body);
         atomic_fetch_sub(&s->body_bytes, (int64_t)r->n_counted);
         r->n_counted = 0;
     }
-    r->out_sent += n;
+    r->n_discarded += n;
 }
 
 /* What decompressing added. */

@@ -38,9 +38,15 @@ struct http_req {
     uint64_t client;
     int64_t started_ns;
     buf body;
-    error refusal;    /* of a request without a body: told when it is complete */
-    size_t n_counted; /* bytes of body in the server's sum */
-    bool admitted, too_large, crowded_out, complete, replied, finished, is_events;
+    error refusal;               /* of a request without a body: told when it is complete */
+    size_t n_counted;            /* bytes of body in the server's sum */
+    size_t n_discarded;          /* bytes of one that is not kept */
+    bool admitted;               /* the app let it in; else its body is not wanted */
+    bool too_large, crowded_out; /* why its body is not kept */
+    bool complete;               /* all of it is here */
+    bool replied;                /* the library has its answer, or the first of it */
+    bool finished; /* the app has said all of it: whoever leaves now broke nothing off */
+    bool is_events;
     /* Its body is read and its handler runs on the reader's thread. An answer given there waits here,
      * because the library takes answers on its own thread only. */
     bool is_away;
@@ -59,7 +65,7 @@ struct http_req {
     http_step_fn *step;
     void *ctx;
     buf out;
-    size_t out_sent;
+    size_t out_sent; /* bytes of `out` the library has */
     bool pull_done;
     atomic_int state;
     atomic_bool gone;
@@ -81,7 +87,8 @@ struct http_conn {
     int fd;
     http_phase phase;
     int64_t deadline_ns; /* 0 = none */
-    int64_t again_ns; /* refused for want of room: when it was told to come again. HTTP thread, or the
+    int64_t
+        again_ns;  /* refused for want of room: when it was told to come again. HTTP thread, or the
                          reader's while the request is there */
     http_req *req; /* while the answer is being made */
     bool watched;

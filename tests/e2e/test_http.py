@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The open port: framing, hosts, origins, keys, deadlines, clients that leave,
 clients that do not read."""
-import gzip, json, os, socket, threading, time
+import gzip, json, os, socket, threading, time, zlib
 
 from oriel import ORIEL, SANITIZED, Server, run, run_all, test, wait_for
 
@@ -94,6 +94,13 @@ def what_is_no_http_is_refused_in_json():
         assert s.raw(b"POST /v1/messages HTTP/1.1\r\nA\r\n").endswith(b'"}') and s.get("/health") == {"status": "ok"}
 
 
+def zstd_frame(data):
+    """Uncompressed, in one block (RFC 8878)."""
+    n = len(data)
+    assert n < 256
+    return b"\x28\xb5\x2f\xfd\x20" + bytes([n]) + (1 | n << 3).to_bytes(3, "little") + data
+
+
 @test
 def ordinary_bodies_pass():
     with Server() as s:
@@ -104,12 +111,25 @@ def ordinary_bodies_pass():
         }.items():
             got = s.raw(data)
             assert status(got) == 200, f"{name}: {got[:300]}"
-        st, _, data = s.request("POST", CHAT, gzip.compress(BODY), {"Content-Type": "application/json", "Content-Encoding": "gzip"})
-        assert st == 200, data
-        st, _, data = s.request("POST", CHAT, gzip.compress(BODY)[:-9], {"Content-Type": "application/json", "Content-Encoding": "gzip"})
-        assert st == 400, data
-        st, _, data = s.request("POST", CHAT, BODY, {"Content-Type": "application/json", "Content-Encoding": "br"})
-        assert st == 415, data
+        half = len(BODY) // 2
+        for name, coding, data, want in [
+            ("gzip", "gzip", gzip.compress(BODY), 200),
+            ("two members", "gzip", gzip.compress(BODY[:half]) + gzip.compress(BODY[half:]), 200),
+            ("an empty member", "x-gzip", gzip.compress(b"") + gzip.compress(BODY), 200),
+            ("cut gzip", "gzip", gzip.compress(BODY)[:-9], 400),
+            ("a second member cut", "gzip", gzip.compress(BODY) + gzip.compress(b" ")[:-3], 400),
+            ("gzip and more", "gzip", gzip.compress(BODY) + b"more", 400),
+            ("deflate", "deflate", zlib.compress(BODY), 200),
+            ("deflate and more", "deflate", zlib.compress(BODY) + b"more", 400),
+            ("zstd", "zstd", zstd_frame(BODY), 200),
+            ("two frames", "zstd", zstd_frame(BODY[:half]) + zstd_frame(BODY[half:]), 200),
+            ("a frame to skip", "zstd", b"\x50\x2a\x4d\x18\x03\0\0\0abc" + zstd_frame(BODY), 200),
+            ("cut zstd", "zstd", zstd_frame(BODY)[:-1], 400),
+            ("zstd and more", "zstd", zstd_frame(BODY) + b"more", 400),
+            ("brotli", "br", BODY, 415),
+        ]:
+            st, _, said = s.request("POST", CHAT, data, {"Content-Type": "application/json", "Content-Encoding": coding})
+            assert st == want, f"{name}: {st} {said}"
         bomb = gzip.compress(b" " * (40 << 20))
         st, _, data = s.request("POST", CHAT, bomb, {"Content-Type": "application/json", "Content-Encoding": "gzip"})
         assert st == 413, (st, data)

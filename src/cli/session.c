@@ -14,6 +14,13 @@ int cli_fail(const error *err) {
     return error_get_info(err->code)->exit_status;
 }
 
+static void say_strange_variable(void *ctx, str name, const char *meant) {
+    (void)ctx;
+    fprintf(stderr, "oriel: no option knows the environment variable %.*s.%s%s%s\n",
+            (int)(name.len < 60 ? name.len : 60), name.ptr, meant ? " Did you mean " : "",
+            meant ? meant : "", meant ? "?" : "");
+}
+
 bool cli_begin(config *c, int command, int argc, char **argv, const char *synopsis, int *status) {
     error err = {0};
     bool ok = config_load(c, command, argc, argv, 2, &err);
@@ -24,6 +31,7 @@ bool cli_begin(config *c, int command, int argc, char **argv, const char *synops
     } else if (!ok) {
         *status = cli_fail(&err);
     } else {
+        if (!c->quiet) config_name_strange_variables(say_strange_variable, NULL);
         log_set_level((log_level)c->log_level);
         term_catch_interrupt();
         return true;

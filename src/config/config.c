@@ -279,6 +279,7 @@ static bool set_value(config *c, const option *o, const char *value, const char 
         *(const char **)to = arena_dup(&c->mem, str_from(value));
         break;
     case LIST: {
+        if (!*value) return usage(err, o->name, "%s takes a text that is not empty.", where);
         const char ***list = to;
         size_t *n = (size_t *)((char *)c + o->count_offset);
         const char **grown = arena_array(&c->mem, *n + 1, sizeof *grown);
@@ -363,67 +364,134 @@ static key_text key_name(const char *option_name) {
     return k;
 }
 
+/* The line of a file of one flat object on which a key stands; 0: it cannot be told (written with escapes). */
+static int line_of(str text, const char *key) {
+    size_t n = strlen(key);
+    int line = 1;
+    for (size_t i = 0; i + n + 2 <= text.len; i++) {
+        if (text.ptr[i] == '\n') line++;
+        if (text.ptr[i] != '"' || memcmp(text.ptr + i + 1, key, n) != 0 ||
+            text.ptr[i + n + 1] != '"')
+            continue;
+        size_t k = i + n + 2;
+        while (k < text.len && strchr(" \t\r\n", text.ptr[k])) k++;
+        if (k < text.len && text.ptr[k] == ':') return line;
+    }
+    return 0;
+}
+
+static bool load_key(config *c, int command, const char *path, str text, const char *key, json_t *v,
+                     error *err) {
+    char name[64], where[300], line[32] = "";
+    int n = line_of(text, key);
+    if (n) snprintf(line, sizeof line, ", line %d", n);
+    snprintf(name, sizeof name, "%s", key);
+    for (char *p = name; *p; p++)
+        if (*p == '_') *p = '-';
+    const option *any = NULL;
+    for (int i = 0; i < N_OPTIONS; i++)
+        if (strcmp(options[i].name, name) == 0 && (!any || options[i].commands & command))
+            any = &options[i];
+    if (!any) {
+        const char *meant = meant_option(str_from(name), ALL); /* all commands share a file */
+        return usage(err, key, "%s%s has an unknown key '%.60s'.%s%s%s", path, line, key,
+                     meant ? " Did you mean '" : "", meant ? key_name(meant).text : "",
+                     meant ? "'?" : "");
+    }
+    snprintf(where, sizeof where, "'%s' in %s%s", key, path, line);
+    return !(any->commands & command) || load_json_value(c, any, v, where, err);
+}
+
 static bool load_file(config *c, int command, const char *path, bool must_exist, error *err) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
-        if (!must_exist && errno == ENOENT) return true;
+        if (!must_exist && (errno == ENOENT || errno == ENOTDIR)) return true;
         return usage(err, "config", "The configuration file %s cannot be read: %s.", path,
                      strerror(errno));
     }
     buf text = {.max = 16 * 1024 * 1024};
     bool ok = buf_read_fd(&text, fd);
-    close(fd);
-    json_t *root = ok ? json_parse(buf_str(&text), err) : NULL;
     if (!ok)
         usage(err, "config", "The configuration file %s cannot be read: %s.", path,
               strerror(errno));
-    buf_deinit(&text);
-    if (!root) {
-        error_prefix(err, "%s", path);
-        return false;
-    }
-    ok = json_is_object(root) ||
-         usage(err, "config", "The configuration file %s must hold one JSON object.", path);
+    close(fd);
+    json_t *root = ok ? json_parse(buf_str(&text), err) : NULL;
+    if (ok && !root) error_prefix(err, "%s", path);
+    ok = root &&
+         (json_is_object(root) ||
+          usage(err, "config", "The configuration file %s must hold one JSON object.", path));
     const char *key;
     json_t *v;
-    if (ok) json_object_foreach(root, key, v) {
-            char name[64];
-            snprintf(name, sizeof name, "%s", key);
-            for (char *p = name; *p; p++)
-                if (*p == '_') *p = '-';
-            const option *any = NULL;
-            for (int i = 0; i < N_OPTIONS; i++)
-                if (strcmp(options[i].name, name) == 0 && (!any || options[i].commands & command))
-                    any = &options[i];
-            if (!any) {
-                const char *meant =
-                    meant_option(str_from(name), ALL); /* all commands share a file */
-                ok = usage(err, key, "%s has an unknown key '%s'.%s%s%s", path, key,
-                           meant ? " Did you mean '" : "", meant ? key_name(meant).text : "",
-                           meant ? "'?" : "");
-                break;
-            }
-            char where[300];
-            snprintf(where, sizeof where, "'%s' in %s", key, path);
-            if (any->commands & command && !(ok = load_json_value(c, any, v, where, err))) break;
-        }
+    if (ok)
+        json_object_foreach(root, key, v) if (!(ok = load_key(c, command, path, buf_str(&text), key,
+                                                              v, err))) break;
     json_decref(root);
+    buf_deinit(&text);
     return ok;
+}
+
+/* The file that is read without being asked for. What is wrong with it must not stop those who can do
+ * without, and the others hear what to do. */
+static bool load_default_file(config *c, int command, error *err) {
+    char path[4096];
+    const char *xdg = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+    if (xdg && *xdg)
+        snprintf(path, sizeof path, "%s/oriel/config.json", xdg);
+    else
+        snprintf(path, sizeof path, "%s/.config/oriel/config.json", home ? home : "");
+    if (load_file(c, command, path, false, err)) return true;
+    if (err && err->code != ERR_NO_MEMORY)
+        snprintf(err->message + strlen(err->message), sizeof err->message - strlen(err->message),
+                 " Mend that file, move it away, or name another with --config FILE.");
+    return false;
+}
+
+/* An option's variable: ORIEL_MAX_KV_SIZE. */
+static key_text variable_name(const char *option_name) {
+    key_text k;
+    snprintf(k.text, sizeof k.text, "ORIEL_%s", option_name);
+    for (char *p = k.text; *p; p++) *p = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
+    return k;
 }
 
 static bool load_environment(config *c, int command, error *err) {
     for (int i = 0; i < N_OPTIONS; i++) {
-        char name[64] = "ORIEL_";
-        size_t n = strlen(name);
-        for (const char *p = options[i].name; *p && n < sizeof name - 1; p++)
-            name[n++] = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
-        name[n] = 0;
-        const char *v = getenv(name);
+        key_text name = variable_name(options[i].name);
+        const char *v = getenv(name.text);
         if (v && *v && options[i].commands & command && strcmp(options[i].name, "help") != 0 &&
-            !set_value(c, &options[i], v, name, err))
+            !set_value(c, &options[i], v, name.text, err))
             return false;
     }
     return true;
+}
+
+/* Variables that are no options: of other rooms, of clients, and of the tests and scripts, which start
+ * the program with theirs set (tests/e2e/test_cli.py looks whether one is missing here). */
+static const char OTHER_VARIABLES[] =
+    "CONFIG CPU KEY BUILD CALLS CALLS_SEED COMMIT CONFORMANCE CONTEXT_CASES CONTEXT_SEED CONTEXT_SHOW "
+    "CORPUS CYCLES DIVERGENCES ENCODE ENCODE_OUT FORMS FORMS_SEED HTTP_STREAMS JUDGE JUDGE_OUT "
+    "KV_KILLS KV_WORLDS LOAD_SEED PIN_THREADS PLAN_ALL RANDOM READ READ_OUT RENDER RENDER_OUT SAMPLES SAMPLE_OUT "
+    "SIM_SEED SIM_WORLDS SOAK_KILLS TEMPLATES TEMPLATES_SEED TOKENS_SEED WALKS WALK_OUT WRITE_DOCS";
+
+void config_name_strange_variables(config_strange_fn *say, void *ctx) {
+    for (char **at = environ; at && *at; at++) {
+        str all = str_from(*at), name = {0};
+        const char *eq = strchr(*at, '='), *meant = NULL;
+        size_t fewest = SIZE_MAX;
+        char word[64];
+        if (!str_starts(all, STR("ORIEL_")) || !eq || !eq[1]) continue;
+        name = str_make(*at + 6, (size_t)(eq - *at) - 6);
+        snprintf(word, sizeof word, "%.*s", STR_ARG(name));
+        bool known = has_word(OTHER_VARIABLES, word);
+        for (int i = 0; i < N_OPTIONS && !known; i++) {
+            key_text k = variable_name(options[i].name);
+            str option_name = str_from(k.text + 6);
+            known = str_eq(name, option_name);
+            if (str_is_nearer(name, option_name, &fewest)) meant = options[i].name;
+        }
+        if (!known)
+            say(ctx, str_make(*at, (size_t)(eq - *at)), meant ? variable_name(meant).text : NULL);
+    }
 }
 
 /* One flag at argv[*at]; may take the next word as its value. */
@@ -528,19 +596,11 @@ bool config_load(config *c, int command, int argc, char **argv, int first, error
     }
     if (!load_defaults(c, command, err)) return false;
     c->source = BY_FILE;
-    if (file && *file) {
-        if (!load_file(c, command, file, true, err)) return false;
-    } else {
-        char path[4096];
-        const char *xdg = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
-        if (xdg && *xdg)
-            snprintf(path, sizeof path, "%s/oriel/config.json", xdg);
-        else
-            snprintf(path, sizeof path, "%s/.config/oriel/config.json", home ? home : "");
-        if (!load_file(c, command, path, false, err)) return false;
-    }
+    bool ok =
+        file && *file ? load_file(c, command, file, true, err) : load_default_file(c, command, err);
     c->source = BY_ENVIRONMENT;
-    if (!load_environment(c, command, err)) return false;
+    ok = ok && load_environment(c, command, err);
+    /* The flags are read even so: --help is there when the configuration is not. */
     c->source = BY_FLAG;
     c->args = arena_array(&c->mem, (size_t)(argc - first) + 1, sizeof *c->args);
     if (!c->args)
@@ -569,7 +629,7 @@ bool config_load(config *c, int command, int argc, char **argv, int first, error
             }
         if (!load_flag(c, command, argc, argv, &i, err)) return false;
     }
-    return check_context(c, err);
+    return ok && check_context(c, err);
 }
 
 void config_deinit(config *c) {

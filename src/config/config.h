@@ -95,6 +95,11 @@ config_limits config_get_limits(const config *c, bool performance_mode);
 bool config_load(config *c, int command, int argc, char **argv, int first, error *err);
 void config_deinit(config *c);
 
+/* Calls `say` for every ORIEL_… variable in the environment that has a value and means nothing to any
+ * command; `meant` is the variable that was probably meant, or NULL. */
+typedef void config_strange_fn(void *ctx, str name, const char *meant);
+void config_name_strange_variables(config_strange_fn *say, void *ctx);
+
 /* The rows of a command, for --help. Fits a screen. */
 void config_print_help(FILE *out, int command);
 /* Of the effective values that change answers: part of system_fingerprint. */

@@ -31,6 +31,47 @@ def help_fits_a_screen_and_is_true():
 
 
 @test
+def strange_variables_are_said_once():
+    more = {"ORIEL_MAX_TOKEN": 5}
+    p = run("tokenize", "--quiet", stdin="a", **more)
+    assert p.stderr == b"", p.stderr
+    p = run("tokenize", stdin="a", **more)
+    assert p.stderr.count(b"\n") == 1 and b"ORIEL_MAX_TOKEN." in p.stderr and b"ORIEL_MAX_TOKENS?" in p.stderr, p.stderr
+    assert p.stdout == run("tokenize", stdin="a").stdout
+    # The tests and scripts start the program with their own variables set: none of them is strange.
+    names = set()
+    for folder in ("tests", "bench", "tools", "script", "Makefile"):
+        for path in subprocess.run(["grep", "-rlI", "ORIEL_", os.path.join(ROOT, folder)], capture_output=True, text=True).stdout.split():
+            if "test_config.c" in path or path == __file__:
+                continue
+            text = open(path, errors="replace").read()
+            names |= set(re.findall(r"""(?:getenv\(|environ(?:\.get\(|\[)|[ \t"]\$\{?)["']?(ORIEL_[A-Z0-9_]+)""", text))
+            names |= set(re.findall(r"(?m)(?:^|[\s(`])(ORIEL_[A-Z0-9_]+)=", text))
+    assert {"ORIEL_CORPUS", "ORIEL_CONFORMANCE"} <= names, names
+    p = run("inspect", "/no/such.gguf", **{n: "1" for n in names if n != "ORIEL_CONFIG"}, check=False)
+    assert b"environment variable" not in p.stderr, p.stderr
+
+
+@test
+def a_broken_default_file_stops_only_who_needs_it():
+    with tempfile.TemporaryDirectory() as home:
+        os.mkdir(f"{home}/oriel")
+        path = f"{home}/oriel/config.json"
+        with open(path, "w") as f:
+            f.write('{"threads": 1,\n "ctx" 5}')
+        e = {"XDG_CONFIG_HOME": home}
+        for words in (["help"], ["--help"], ["version"], ["--version"], ["help", "chat"], ["serve", "--help"], ["bench", "speed", "-h"]):
+            p = run(*words, **e)
+            assert p.stdout and p.stderr == b"", (words, p.stderr)
+        one_sentence(run("tokenize", stdin="a", **e, check=False), path, "line 2", "Mend that file", status=2)
+        p = run("tokenize", "--config", "/dev/null", stdin="a", **e, check=False)
+        one_sentence(p, "/dev/null", status=2)
+        with open(f"{home}/good.json", "w") as f:
+            f.write("{}")
+        assert run("tokenize", "--config", f"{home}/good.json", stdin="a", **e).stdout
+
+
+@test
 def help_takes_a_command():
     for words in (["chat"], ["bench"], ["bench", "speed"]):
         assert run("help", *words).stdout == run(*words, "--help").stdout, words
@@ -63,6 +104,7 @@ def wrong_command_lines_are_sentences():
     one_sentence(run("generate", "--temperature", "9", "x", check=False), "--temperature", "from 0 to 2", status=2)
     one_sentence(run("generate", "--temperature", "warm", "x", check=False), "--temperature", status=2)
     one_sentence(run("generate", "--max-tokens", check=False), "needs a value", status=2)
+    one_sentence(run("generate", "--stop", "", "x", check=False), "--stop takes a text that is not empty", status=2)
     one_sentence(run("generate", "--model", "/no/such.gguf", "x", check=False), "/no/such.gguf", status=1)
     one_sentence(run("generate", "--model", "/tmp", "x", check=False))
     one_sentence(run("generate", "--kv-type", "q3", "x", check=False), "q3", status=2)

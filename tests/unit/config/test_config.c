@@ -9,6 +9,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { MAX_ARGS = 16 };
@@ -84,6 +85,7 @@ static void what_is_wrong_is_named(void **state) {
         {"--kv-type", "q3", "f16 bf16 q8_0 f32"},
         {"--reasoning-effort", "low medium", "low medium high"},
         {"--reasoning-effort", "", "low medium high"},
+        {"--stop", "", "--stop takes a text that is not empty"},
         {"--port", "1", "does not belong"},
         {"--no-such", "1", "no option"},
         {"-z", "1", "no option"},
@@ -187,6 +189,100 @@ static void limits_that_leave_nothing_are_named(void **state) {
     }
 }
 
+/* A broken file that nobody asked for: where, on which line, what to do; and help in spite of it. */
+static void a_broken_file_is_placed(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *said;
+    } rows[] = {
+        {"{\"threads\": 1,\n \"ctx\": }", "line 2"},
+        {"{\"threads\": 1,\n\n \"stop\": [\"ctx\"],\n \"cts\" : 5}", "line 4"},
+        {"{\"threads\": 1,\n \"ctx\": -4}", "line 2"},
+        {"[]", "one JSON object"},
+    };
+    char home[] = "/tmp/oriel-home-XXXXXX", path[100];
+    assert_non_null(mkdtemp(home));
+    snprintf(path, sizeof path, "%s/oriel", home);
+    assert_int_equal(mkdir(path, 0700), 0);
+    strcat(path, "/config.json");
+    setenv("XDG_CONFIG_HOME", home, 1);
+    config c;
+    error err;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        FILE *f = fopen(path, "w");
+        assert_non_null(f);
+        fputs(rows[i].text, f);
+        fclose(f);
+        assert_false(load(&c, CONFIG_SERVE, &err, NULL));
+        if (!strstr(err.message, rows[i].said) || !strstr(err.message, path) ||
+            !strstr(err.message, "--config FILE"))
+            fail_msg("%s: %s", rows[i].text, err.message);
+        config_deinit(&c);
+        load(&c, CONFIG_SERVE, &err, "--help", NULL);
+        assert_true(c.help);
+        config_deinit(&c);
+        /* Who names a file is not told to name another. */
+        assert_false(load(&c, CONFIG_SERVE, &err, "--config", path, NULL));
+        assert_null(strstr(err.message, "--config FILE"));
+        config_deinit(&c);
+    }
+    unlink(path);
+    *strrchr(path, '/') = 0;
+    rmdir(path);
+    rmdir(home);
+    setenv("XDG_CONFIG_HOME", "/nonexistent", 1);
+}
+
+typedef struct strange {
+    int n;
+    char name[64], meant[64];
+} strange;
+
+static void note_strange(void *ctx, str name, const char *meant) {
+    strange *s = ctx;
+    s->n++;
+    snprintf(s->name, sizeof s->name, "%.*s", STR_ARG(name));
+    snprintf(s->meant, sizeof s->meant, "%s", meant ? meant : "");
+}
+
+static void strange_variables_are_named(void **state) {
+    (void)state;
+    static const struct {
+        const char *name, *meant;
+        int n;
+    } rows[] = {
+        {"ORIEL_MAX_TOKEN", "ORIEL_MAX_TOKENS", 1},
+        {"ORIEL_MAX_KVSIZE", "ORIEL_MAX_KV_SIZE", 1},
+        {"ORIEL_WEATHER_OF_TOMORROW", "", 1},
+        {"ORIEL_", "", 1},
+        {"ORIEL_MAX_TOKENS", "", 0},
+        {"ORIEL_CORPUS", "", 0},
+        {"ORIELLE", "", 0},
+    };
+    strange before = {0};
+    config_name_strange_variables(note_strange, &before);
+    assert_int_equal(before.n, 0); /* what starts the tests sets nothing strange */
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const char *was = getenv(rows[i].name);
+        char *kept = was ? strdup(was) : NULL;
+        strange s = {0};
+        setenv(rows[i].name, "1", 1);
+        config_name_strange_variables(note_strange, &s);
+        assert_int_equal(s.n, rows[i].n);
+        if (s.n) assert_string_equal(s.name, rows[i].name);
+        assert_string_equal(s.meant, rows[i].meant);
+        setenv(rows[i].name, "", 1); /* set to nothing is not set */
+        s = (strange){0};
+        config_name_strange_variables(note_strange, &s);
+        assert_int_equal(s.n, 0);
+        if (kept)
+            setenv(rows[i].name, kept, 1);
+        else
+            unsetenv(rows[i].name);
+        free(kept);
+    }
+}
+
 int main(void) {
     setenv("XDG_CONFIG_HOME", "/nonexistent", 1);
     unsetenv("ORIEL_CONFIG");
@@ -197,6 +293,8 @@ int main(void) {
         cmocka_unit_test(the_hash_sees_what_changes_answers),
         cmocka_unit_test(performance_mode_overrides_its_own_source),
         cmocka_unit_test(limits_that_leave_nothing_are_named),
+        cmocka_unit_test(a_broken_file_is_placed),
+        cmocka_unit_test(strange_variables_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -193,6 +193,9 @@ static bool start(turn *t, const turn_request *r, buf *text, error *err) {
         int64_t room = job.max_tokens / 2 < ANSWER_ROOM ? job.max_tokens / 2 : ANSWER_ROOM;
         job.wrap_up_after = job.max_tokens - room;
         job.wrap_up_id = chat_find_think_end(t->c);
+    } else if (t->constraint && !r->chat && job.max_tokens > 0) {
+        job.wrap_up_after = job.max_tokens; /* raw text does not think: all of it is the answer */
+        job.wrap_up_id = -1;
     }
     t->job = engine_submit(t->c->e, &job, err);
     if (t->job && t->is_debug) turn_debug_begin(&t->debug, t->c, buf_str(text));

@@ -75,6 +75,17 @@ static uint32_t escape_left(uint32_t esc) {
     return esc < sizeof LEFT ? LEFT[esc] : 0;
 }
 
+/* Bytes to acceptance; while an escape is written, the character that it stands for comes first. */
+static uint32_t text_ahead(const dfa *d, uint32_t q, uint32_t esc) {
+    if (!esc) return d->n_ahead[q];
+    uint32_t least = LEFT_FAR;
+    for (uint32_t c = 0; c < d->n_classes; c++) {
+        uint32_t t = d->next[(size_t)q * d->n_classes + c];
+        if (t != DFA_DEAD) least = at_most(least, d->n_ahead[t]);
+    }
+    return least + escape_left(esc);
+}
+
 /* `words` as frames have them, NULL: nothing yet; n properties begun; must_go_on: a comma was written. */
 static uint32_t object_left(const obj_shape *o, const uint64_t *words, uint32_t n,
                             bool must_go_on) {
@@ -98,7 +109,7 @@ static uint32_t key_left(const stepper *s, const frame *f, uint32_t q) {
     const dfa *d = s->g->dfas[o->dfa];
     const frame *object = f->parent;
     const uint64_t *reach = o->reach + (size_t)q * o->n_words;
-    uint32_t rest = d->n_ahead[q] + escape_left(f->esc), value = LEFT_FAR;
+    uint32_t rest = text_ahead(d, q, f->esc), value = LEFT_FAR;
     for (uint32_t w = 0; w < o->n_words; w++) {
         uint64_t bits = reach[w] & ~object->words[w];
         for (uint64_t must = f->esc ? 0 : bits & o->required[w]; must; must &= must - 1) {
@@ -132,9 +143,9 @@ static uint32_t key_left(const stepper *s, const frame *f, uint32_t q) {
 /* ── Frames ── */
 
 static uint32_t text_left(const str_shape *t, const dfa *d, uint32_t q, uint32_t n, uint32_t esc) {
-    uint32_t chars = t->counts && n < t->min ? t->min - n : 0;
-    if (d->n_ahead[q] > chars) chars = d->n_ahead[q];
-    return capped((uint64_t)chars + 1 + escape_left(esc));
+    uint32_t chars = t->counts && n < t->min ? t->min - n + escape_left(esc) : 0;
+    uint32_t ahead = text_ahead(d, q, esc);
+    return capped((uint64_t)(ahead > chars ? ahead : chars) + 1);
 }
 
 /* One frame's own part: as a thread, or as what waits for an inner one. */
@@ -188,6 +199,24 @@ uint32_t glide_left(const stepper *s, const glide *at) {
     if (f->kind == F_DFA) return at->d->n_ahead[at->q];
     if (f->kind == F_KEY) return key_left(s, f, at->q);
     return text_left(&s->g->strs[f->node], at->d, at->q, at->n, 0);
+}
+
+uint32_t stepper_left_inside(const stepper *s, const frame *f) {
+    uint64_t most;
+    if (f->kind == F_STR) {
+        const str_shape *t = &s->g->strs[f->node];
+        uint32_t ahead = s->g->dfas[t->dfa]->most_open_ahead;
+        most =
+            (t->counts && f->n + ahead < t->min ? t->min - f->n : ahead) + 1 + escape_left(f->esc);
+    } else { /* it may turn out to be no property that is still required, but any other */
+        const obj_shape *o = &s->g->objs[f->node];
+        const frame *object = f->parent;
+        uint32_t value = LEFT_FAR;
+        for (uint32_t i = o->n_named; i < o->n_slots; i++) value = at_most(value, o->values[i]);
+        most = (uint64_t)s->g->dfas[o->dfa]->most_open_ahead + escape_left(f->esc) + 2 + value +
+               object_left(o, object->words, object->n + 1, false);
+    }
+    return capped(most + stepper_left_after(s, f));
 }
 
 /* ── Once ── */

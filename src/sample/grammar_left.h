@@ -22,5 +22,7 @@ uint32_t stepper_left(const stepper *s, const frame *f);
 /* What comes after f is done; with glide_left: what the glide still is itself. */
 uint32_t stepper_left_after(const stepper *s, const frame *f);
 uint32_t glide_left(const stepper *s, const glide *at);
+/* Of an open string or key (glide_is_open): the most that stepper_left can be behind plain text in it. */
+uint32_t stepper_left_inside(const stepper *s, const frame *f);
 
 #endif

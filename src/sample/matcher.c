@@ -440,9 +440,9 @@ static void or_masks(uint64_t *mask, const uint64_t *more, size_t words) {
     for (size_t i = 0; i < words; i++) mask[i] |= more[i];
 }
 
-/* A free string's tokens without a mark are known beforehand; false: under a limit each would have to
- * bring the end nearer, so all have to be walked. (Where nothing but the quote is missing, none of them
- * does.) */
+/* An open string's tokens without a mark are known beforehand; false: under a limit some of them may lead
+ * too far, so all have to be walked. (Where nothing but the quote is missing, none brings the end
+ * nearer.) */
 static bool add_inside(matcher *m, const frame *f, uint32_t room, uint64_t *mask) {
     const grammar_vocab *v = m->v;
     size_t words = grammar_vocab_words(v);
@@ -450,7 +450,7 @@ static bool add_inside(matcher *m, const frame *f, uint32_t room, uint64_t *mask
         uint32_t left = stepper_left(&m->s, f);
         if (left > m->limit && f->kind == F_STR && left == stepper_left_after(&m->s, f) + 1)
             return true;
-        if (!is_in_room(m, left)) return false;
+        if (!is_in_room(m, left) || stepper_left_inside(&m->s, f) > m->limit) return false;
     }
     if (room >= (uint32_t)v->most_chars) {
         or_masks(mask, v->inside + VOCAB_COUNTED * words, words);

@@ -801,6 +801,9 @@ static void find_open(dfa *d) {
         for (uint32_t s = d->n_states; s-- > 0;)
             if (d->is_open[s] && !stays_open(d, s)) d->is_open[s] = 0, changed = true;
     }
+    d->most_open_ahead = 0;
+    for (uint32_t s = 0; s < d->n_states; s++)
+        if (d->is_open[s] && d->n_ahead[s] > d->most_open_ahead) d->most_open_ahead = d->n_ahead[s];
 }
 
 bool dfa_trim(dfa *d) {

@@ -70,6 +70,7 @@ typedef struct dfa {
     uint32_t *n_ahead; /* [n_states] bytes of the shortest text to acceptance */
     uint8_t *is_open;  /* [n_states] any text of plain characters (no quote, backslash, control)
                          keeps it alive for ever */
+    uint32_t most_open_ahead; /* the most that n_ahead is for any of those */
 } dfa;
 
 static inline uint32_t dfa_step(const dfa *d, uint32_t q, uint8_t byte) {

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "chat/answer.h"
 #include "chat/turn.h"
 #include "tiny_vocab.h"
 
@@ -179,6 +180,43 @@ static void test_raw(void **state) {
 
 /* A stop string taken from the text itself, anywhere, also across tokens: the text ends before its
  * first occurrence and the ids with the token that completed it, whoever else is running. */
+/* A form for raw text is whole before the limit cuts it, where it can be: JSON that takes 12 bytes at
+ * least. With less room the text goes as far as it comes along the way. */
+static void test_raw_form(void **state) {
+    (void)state;
+    engine *e = open_engine(tiny_vocab_harmony(), 1);
+    chat *c = new_chat(e, "", NULL);
+    error err = {0};
+    chat_answer answer = {.kind = CHAT_ANSWER_SCHEMA,
+                          .schema = json_loads("{\"type\":\"object\",\"properties\":{\"a\":{},"
+                                               "\"words\":{\"type\":\"string\"}},"
+                                               "\"required\":[\"words\"]}",
+                                               0, NULL)};
+    grammar *g = chat_answer_compile(&answer, &err);
+    assert_non_null(g);
+    for (int64_t max_tokens = 8; max_tokens < 120; max_tokens += 7)
+        for (uint64_t seed = 0; seed < 4; seed++) {
+            turn_request q = raw_request("Say:", max_tokens);
+            result r;
+            q.answer = &answer;
+            q.ignore_end = false;
+            q.sampling.temperature = 1;
+            q.sampling.seed = seed;
+            run(c, &q, &r);
+            assert_true(r.n <= (size_t)max_tokens);
+            bool fits = max_tokens > 12 + 6;
+            if (fits && !grammar_accepts(g, buf_str(&r.content)))
+                fail_msg("%d tokens: %s", (int)max_tokens, r.content.ptr);
+            if (fits) assert_int_equal(r.finish, TURN_STOP);
+            if (!fits) assert_true(r.finish == TURN_STOP || r.finish == TURN_LENGTH);
+            free_result(&r);
+        }
+    grammar_unref(g);
+    json_decref(answer.schema);
+    chat_free(c);
+    engine_close(e);
+}
+
 static void test_stop_strings(void **state) {
     (void)state;
     engine *e = open_engine(tiny_vocab_harmony(), 4);
@@ -525,10 +563,11 @@ static void test_template(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_raw),           cmocka_unit_test(test_stop_strings),
-        cmocka_unit_test(test_parallel),      cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_keeps_no_ids),  cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_harmony_turns), cmocka_unit_test(test_template),
+        cmocka_unit_test(test_raw),      cmocka_unit_test(test_stop_strings),
+        cmocka_unit_test(test_raw_form), cmocka_unit_test(test_parallel),
+        cmocka_unit_test(test_cancel),   cmocka_unit_test(test_keeps_no_ids),
+        cmocka_unit_test(test_refusals), cmocka_unit_test(test_harmony_turns),
+        cmocka_unit_test(test_template),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

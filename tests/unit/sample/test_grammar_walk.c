@@ -170,6 +170,9 @@ static const char *const OWN[] = {
     "{\"type\":\"object\",\"properties\":{\"h\":{\"type\":\"string\",\"format\":\"hostname\",\"maxLength\":11},"
     "\"m\":{\"type\":\"string\",\"format\":\"email\",\"minLength\":12,\"maxLength\":14},\"u\":{\"type\":\"string\","
     "\"format\":\"uri\",\"minLength\":9,\"maxLength\":16}},\"required\":[\"h\",\"m\",\"u\"],\"additionalProperties\":false}",
+    /* Of which a free text can lead far away from the end. */
+    "{\"type\":\"object\",\"properties\":{\"a\":{},\"required_words\":{\"type\":\"string\"}},\"required\":[\"required_words\"]}",
+    "{\"type\":\"string\",\"pattern\":\"^$|.ABCDEFGHIJKLMNOPQRST$\"}",
     "{\"type\":\"object\",\"not\":{\"additionalProperties\":{\"type\":\"integer\"}},\"maxProperties\":2}",
 };
 

@@ -21,6 +21,8 @@
 
 enum { MAX_SAMPLES = 400000, DRAW_EVERY = 8 };
 static double all_us[MAX_SAMPLES], compile_ms[4000];
+static double hurry_us[MAX_SAMPLES];
+static size_t n_hurries;
 static double free_us[2][MAX_SAMPLES], bound_us[2][MAX_SAMPLES], more_us[2][MAX_SAMPLES];
 static size_t n_all, n_compiles, n_draws;
 
@@ -102,6 +104,41 @@ static void draw_instance(draws *d, const grammar *g, const grammar_vocab *v, co
     matcher_free(m[1]);
 }
 
+/* Any allowed token, found from a random place on. */
+static int32_t pick(const uint64_t *mask, size_t words, uint64_t at) {
+    for (size_t i = 0; i <= words; i++) {
+        size_t w = (at / 64 + i) % words;
+        uint64_t bits = i ? mask[w] : mask[w] & ~0ull << (at & 63);
+        if (bits) return (int32_t)(w * 64 + (size_t)__builtin_ctzll(bits));
+    }
+    return -1;
+}
+
+/* Masks when the tokens run out: an instance is begun that would be too long for them, and where its next
+ * token may not come any other does. */
+static void hurry_instance(const tok *t, const grammar *g, const grammar_vocab *v,
+                           const tok_ids *ids) {
+    static uint64_t n_draws_here;
+    matcher *m = matcher_new(g, v, (matcher_options){0}, NULL);
+    if (!m) return;
+    int64_t room = (int64_t)matcher_left(m) + 24;
+    bool in_step = true;
+    for (int64_t i = 0; i < room && n_hurries < MAX_SAMPLES && !matcher_is_done(m); i++) {
+        matcher_hurry(m, room - i, -1);
+        int64_t begin = cpu_ns();
+        const uint64_t *mask = matcher_mask(m);
+        hurry_us[n_hurries++] = (double)(cpu_ns() - begin) / 1e3;
+        int32_t id = in_step && (size_t)i < ids->n ? ids->ids[i] : -1;
+        if (id < 0 || !matcher_allows(m, id)) {
+            in_step = false;
+            id = pick(mask, ((size_t)grammar_vocab_n(v) + 63) / 64,
+                      rng_at(7, n_draws_here++) % (uint64_t)grammar_vocab_n(v));
+        }
+        if (id < 0 || tok_is_end(t, id) || !matcher_accept(m, id)) break;
+    }
+    matcher_free(m);
+}
+
 static void write_instance(draws *d, tok *t, const grammar *g, const grammar_vocab *v,
                            json_t *value) {
     static int n_instances;
@@ -118,7 +155,8 @@ static void write_instance(draws *d, tok *t, const grammar *g, const grammar_voc
         if (!matcher_accept(m, ids.ids[i])) break;
     }
     matcher_free(m);
-    if (n_instances++ % DRAW_EVERY == 0) draw_instance(d, g, v, &ids);
+    if (n_instances % DRAW_EVERY == 0) draw_instance(d, g, v, &ids);
+    if (n_instances++ % DRAW_EVERY == 1) hurry_instance(t, g, v, &ids);
     tok_ids_deinit(&ids);
     buf_deinit(&text);
 }
@@ -199,6 +237,7 @@ int main(void) {
     printf("%d schemas\n", n_schemas);
     report("compile, MaskBench sample", compile_ms, n_compiles, "ms");
     report("mask, valid instances", all_us, n_all, "µs");
+    report("mask, when the tokens run out", hurry_us, n_hurries, "µs");
     for (int k = 0; k < 2; k++) {
         printf("temperature %d\n", k);
         report("  a free draw", free_us[k], n_draws, "µs");

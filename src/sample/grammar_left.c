@@ -219,6 +219,19 @@ uint32_t stepper_left_inside(const stepper *s, const frame *f) {
     return capped(most + stepper_left_after(s, f));
 }
 
+bool glide_is_idle(const stepper *s, const glide *at) {
+    const frame *f = at->base;
+    if (f->kind == F_DFA || at->d->most_open_ahead || !at->d->is_open[at->q]) return false;
+    if (f->kind == F_STR) return !s->g->strs[f->node].counts || at->n >= s->g->strs[f->node].min;
+    const obj_shape *o = &s->g->objs[f->node];
+    const uint64_t *reach = o->reach + (size_t)at->q * o->n_words;
+    for (uint32_t i = 0; i < o->n_named; i += 64) {
+        uint64_t names = o->n_named - i < 64 ? (1ull << (o->n_named - i)) - 1 : ~0ull;
+        if (reach[i >> 6] & ~f->parent->words[i >> 6] & names) return false;
+    }
+    return true;
+}
+
 /* ── Once ── */
 
 /* The bytes of every key: how deep in the automaton its label first stands. */

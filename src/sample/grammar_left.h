@@ -24,5 +24,7 @@ uint32_t stepper_left_after(const stepper *s, const frame *f);
 uint32_t glide_left(const stepper *s, const glide *at);
 /* Of an open string or key (glide_is_open): the most that stepper_left can be behind plain text in it. */
 uint32_t stepper_left_inside(const stepper *s, const frame *f);
+/* Plain text in the open string or key leaves the end as far as it is. */
+bool glide_is_idle(const stepper *s, const glide *at);
 
 #endif

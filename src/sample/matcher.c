@@ -391,7 +391,9 @@ static uint32_t place_left(const matcher *m, const place *at) {
     return least_left(m, m->walk_threads + at->begin, at->n, at->can_end);
 }
 
-static void walk(matcher *m, const trie *t, const frame *const *threads, int n, uint64_t *mask) {
+/* skip_idle: not where text leaves the end as far as it is, which is too far. */
+static void walk(matcher *m, const trie *t, const frame *const *threads, int n, bool skip_idle,
+                 uint64_t *mask) {
     if (!n || t->n_nodes < 2) return;
     place places[TRIE_MAX_DEPTH + 2];
     const frame *after[64];
@@ -424,7 +426,8 @@ static void walk(matcher *m, const trie *t, const frame *const *threads, int n, 
         scratch(m)->used = from->used; /* what earlier siblings took is free again */
         work += from->glides ? 1 : from->n;
         bool ok = work < WALK_WORK && walk_byte(m, from, to, node->byte, after, n_after);
-        if (!ok) {
+        if (!ok || (skip_idle && to->glides && glide_is_idle(&m->s, &to->at) &&
+                    place_left(m, to) > m->limit)) {
             i = node->end;
             continue;
         }
@@ -440,27 +443,29 @@ static void or_masks(uint64_t *mask, const uint64_t *more, size_t words) {
     for (size_t i = 0; i < words; i++) mask[i] |= more[i];
 }
 
-/* An open string's tokens without a mark are known beforehand; false: under a limit some of them may lead
- * too far, so all have to be walked. (Where nothing but the quote is missing, none brings the end
- * nearer.) */
-static bool add_inside(matcher *m, const frame *f, uint32_t room, uint64_t *mask) {
+/* What has to be walked for a thread in a string or key that any text keeps alive: its tokens without a
+ * mark are known beforehand. Under a limit they are not if some lead too far; but then only those towards
+ * names can be near enough, and none where text leaves the end as far as it is. */
+typedef enum reach { REACH_MARKED, REACH_NAMES, REACH_ALL } reach;
+
+static reach add_inside(matcher *m, const frame *f, const glide *at, uint32_t room,
+                        uint64_t *mask) {
     const grammar_vocab *v = m->v;
     size_t words = grammar_vocab_words(v);
-    if (m->limit != (uint32_t)NO_LIMIT) {
-        uint32_t left = stepper_left(&m->s, f);
-        if (left > m->limit && f->kind == F_STR && left == stepper_left_after(&m->s, f) + 1)
-            return true;
-        if (!is_in_room(m, left) || stepper_left_inside(&m->s, f) > m->limit) return false;
+    if (m->limit != (uint32_t)NO_LIMIT && glide_is_idle(&m->s, at)) {
+        if (stepper_left(&m->s, f) > m->limit) return REACH_MARKED;
+    } else if (m->limit != (uint32_t)NO_LIMIT && stepper_left_inside(&m->s, f) > m->limit) {
+        return f->kind == F_KEY && !at->d->most_open_ahead ? REACH_NAMES : REACH_ALL;
     }
     if (room >= (uint32_t)v->most_chars) {
         or_masks(mask, v->inside + VOCAB_COUNTED * words, words);
-        return true;
+        return REACH_MARKED;
     }
     uint32_t k = room < VOCAB_COUNTED - 1 ? room : VOCAB_COUNTED - 1;
     or_masks(mask, v->inside + k * words, words);
     for (size_t l = 0; l < v->n_long; l++)
         if ((uint32_t)v->long_inside[l].n_chars <= room) set_bit(mask, v->long_inside[l].id);
-    return true;
+    return REACH_MARKED;
 }
 
 static void compute(matcher *m, uint64_t *mask, uint32_t limit) {
@@ -485,14 +490,20 @@ static void compute(matcher *m, uint64_t *mask, uint32_t limit) {
         } else if (f->kind == F_DFA && f->node == 0 && f->q == 0) {
             if (limit == (uint32_t)NO_LIMIT || is_in_room(m, stepper_left_after(&m->s, f)))
                 or_masks(mask, v->text, words);
-        } else if (glide_begin(&m->s, f, &at) && glide_is_open(&m->s, &at, &room) &&
-                   add_inside(m, f, room, mask)) {
-            open[n_open++] = f;
-        } else
-            rest[n_rest++] = f;
+        } else {
+            bool glides = glide_begin(&m->s, f, &at);
+            reach r = glides && glide_is_open(&m->s, &at, &room) ? add_inside(m, f, &at, room, mask)
+                                                                 : REACH_ALL;
+            if (r != REACH_ALL)
+                open[n_open++] = f;
+            else if (!glides)
+                rest[n_rest++] = f;
+            /* Each for itself: together they would need frames. */
+            if (glides && r != REACH_MARKED) walk(m, &v->all, &f, 1, r == REACH_NAMES, mask);
+        }
     }
-    walk(m, &v->marked, open, n_open, mask);
-    walk(m, &v->all, rest, n_rest, mask);
+    walk(m, &v->marked, open, n_open, false, mask);
+    walk(m, &v->all, rest, n_rest, false, mask);
     uint64_t any = 0;
     for (size_t i = 0; i < words; i++) any |= mask[i];
     if (any) return;

@@ -103,6 +103,37 @@ static void walk_once(walker *w, const grammar *g, matcher *m, const char *name,
     buf_deinit(&text);
 }
 
+/* What is refused for want of room would leave more than there is, and what is allowed does not: token by
+ * token, against the same without a limit. */
+static void check_hurried(walker *w, const grammar *g, const matcher *m, const uint64_t *mask,
+                          int64_t room, const buf *text) {
+    enum {
+        SPARE = 5,     /* HURRY_SPARE and the token itself */
+        UNFINISHED = 3 /* bytes of a character that the token begins */
+    };
+    matcher *free_one = matcher_new(g, w->v, (matcher_options){0}, NULL),
+            *next = matcher_new(g, w->v, (matcher_options){0}, NULL);
+    assert_true(free_one && next);
+    matcher_copy(free_one, m);
+    matcher_hurry(free_one, -1, -1);
+    int n_near = 0, n_far = 0;
+    for (int32_t id = 0; id < grammar_vocab_n(w->v); id++) {
+        if (tok_is_end(w->t, id) || !matcher_allows(free_one, id)) continue;
+        matcher_copy(next, free_one);
+        assert_true(matcher_accept(next, id));
+        bool said = mask[id >> 6] >> (id & 63) & 1;
+        bool near = (int64_t)matcher_left(next) <= room - SPARE;
+        n_far += said && (int64_t)matcher_left(next) > room - SPARE + UNFINISHED;
+        n_near += near;
+        if (near && !said)
+            fail_msg("token %d leaves %zu of %d behind %.*s", id, matcher_left(next), (int)room,
+                     STR_ARG(buf_str(text)));
+    }
+    if (n_near && n_far) fail_msg("%d tokens said that leave more than %d", n_far, (int)room);
+    matcher_free(free_one);
+    matcher_free(next);
+}
+
 /* With the room for a shortest answer and a little more, any walk is whole in time. */
 static void walk_in_room(walker *w, const grammar *g, matcher *m, const char *name) {
     size_t words = ((size_t)grammar_vocab_n(w->v) + 63) / 64;
@@ -112,7 +143,9 @@ static void walk_in_room(walker *w, const grammar *g, matcher *m, const char *na
     if (room > MAX_TOKENS) return;
     for (bool is_over = false; n < room && !is_over; n++) {
         matcher_hurry(m, room - n, -1);
-        int32_t id = pick(matcher_mask(m), words, draw(w, (uint64_t)words * 64));
+        const uint64_t *mask = matcher_mask(m);
+        if (grammar_vocab_n(w->v) < 1000) check_hurried(w, g, m, mask, room - n, &text);
+        int32_t id = pick(mask, words, draw(w, (uint64_t)words * 64));
         assert_true(id >= 0 && matcher_accept(m, id));
         is_over = tok_is_end(w->t, id) || matcher_is_done(m);
         if (!tok_is_end(w->t, id)) buf_append_str(&text, tok_piece(w->t, id));

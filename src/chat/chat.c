@@ -143,6 +143,7 @@ static json_t *make_arguments(context *x, const chat_call *call) {
         return input;
     }
     if (x->args_as_text) return make_text(text);
+    if (!str_trim(text).len) return json_object(); /* a call without any */
     json_t *v = json_parse(text, &err);
     x->failed |= err.code == ERR_NO_MEMORY;
     if (json_is_object(v)) return v;

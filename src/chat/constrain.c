@@ -178,26 +178,43 @@ static grammar_node schema_value(maker *m, const tool_place *p, json_t *property
     return node;
 }
 
-/* A string outside of JSON: one of an enumeration, or anything without the mark that ends it. */
-static grammar_node plain_string(maker *m, const tool_place *p, const char *key,
-                                 const json_t *property, const char *end) {
-    static const char *const KNOWN[] = {"type",       "description", "title", "default",
-                                        "examples",   "enum",        "const", "$ref",
-                                        "deprecated", "anyOf",       "oneOf"};
-    const json_t *only = json_object_get(property, "enum"),
-                 *one = json_object_get(property, "const");
-    if (json_is_string(one)) return grammar_bytes(m->b, json_str(one));
-    if (json_array_size(only)) {
-        grammar_node first = -1;
-        for (size_t i = 0; i < json_array_size(only); i++) {
-            const json_t *item = json_array_get(only, i);
-            char *dumped = json_is_string(item) ? NULL : json_dumps(item, JSON_ENCODE_ANY);
-            grammar_node node = grammar_bytes(m->b, dumped ? str_from(dumped) : json_str(item));
+/* A parameter whose value stands outside of JSON's quotes. */
+typedef struct plain {
+    const tool_place *p;
+    const char *key, *end; /* the mark behind the value */
+    bool only_text;        /* it was said to be text: a value that is none cannot be written */
+} plain;
+
+enum { MAX_FOLLOWED = 8 }; /* choices within choices */
+
+static grammar_node plain_string(maker *m, const plain *q, const json_t *property, int depth);
+
+/* Any of the values of an enumeration, or of the schemas of a choice; −1: there is none. */
+static grammar_node plain_choice(maker *m, const plain *q, const json_t *list, bool are_values,
+                                 int depth) {
+    grammar_node all = -1;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *item = json_array_get(list, i);
+        char *dumped =
+            are_values && !json_is_string(item) ? json_dumps(item, JSON_ENCODE_ANY) : NULL;
+        if (dumped && q->only_text) {
             free(dumped);
-            first = i ? grammar_alt(m->b, (grammar_node[]){first, node}, 2) : node;
+            continue;
         }
-        return first;
+        grammar_node one = are_values
+                               ? grammar_bytes(m->b, dumped ? str_from(dumped) : json_str(item))
+                               : plain_string(m, q, item, depth + 1);
+        free(dumped);
+        if (one >= 0) all = all < 0 ? one : grammar_alt(m->b, (grammar_node[]){all, one}, 2);
     }
+    return all;
+}
+
+/* What this model cannot be held to, and is not to be passed over where it must be. */
+static void check_known(maker *m, const plain *q, const json_t *property) {
+    static const char *const KNOWN[] = {"type",     "description", "title",
+                                        "default",  "examples",    "$ref",
+                                        "$defs",    "definitions", "deprecated"};
     const char *name;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)property, name, value) {
@@ -205,16 +222,34 @@ static grammar_node plain_string(maker *m, const tool_place *p, const char *key,
         for (size_t i = 0; i < sizeof KNOWN / sizeof *KNOWN; i++)
             known = known || strcmp(name, KNOWN[i]) == 0;
         if (known) continue;
-        if (p->tool->strict)
-            error_set(&m->err, ERR_INVALID_FUNCTION_PARAMETERS, p->param,
+        if (q->p->tool->strict)
+            error_set(&m->err, ERR_INVALID_FUNCTION_PARAMETERS, q->p->param,
                       "'%s' of the property '%s' cannot be enforced: this model writes text "
                       "arguments without quotes. Leave it out, or set 'strict' to false.",
-                      name, key);
+                      name, q->key);
         else if (m->ignored)
-            buf_printf(m->ignored, "%s%s.properties.%s.%s", m->ignored->len ? "," : "", p->param,
-                       key, name);
+            buf_printf(m->ignored, "%s%s.properties.%s.%s", m->ignored->len ? "," : "",
+                       q->p->param, q->key, name);
     }
-    return text_without(m, &end, 1);
+}
+
+/* One of an enumeration, of a choice, or anything without the mark that ends it. */
+static grammar_node plain_string(maker *m, const plain *q, const json_t *property, int depth) {
+    const json_t *parameters = q->p->tool->parameters;
+    property = call_follow(parameters, property);
+    unsigned types = call_types_of(parameters, property);
+    if (types && !(types & CALL_TYPE_STRING))
+        return q->only_text ? -1 : schema_value(m, q->p, (json_t *)(uintptr_t)property);
+    const json_t *one = json_object_get(property, "const"),
+                 *only = json_object_get(property, "enum"),
+                 *choice = json_object_get(property, "anyOf");
+    if (!choice) choice = json_object_get(property, "oneOf");
+    if (json_is_string(one)) return grammar_bytes(m->b, json_str(one));
+    if (json_array_size(only)) return plain_choice(m, q, only, true, depth);
+    if (json_array_size(choice) && depth < MAX_FOLLOWED)
+        return plain_choice(m, q, choice, false, depth);
+    check_known(m, q, property);
+    return text_without(m, &q->end, 1);
 }
 
 static bool is_required(const json_t *parameters, const char *key) {
@@ -252,8 +287,9 @@ static grammar_node xml_parameter(maker *m, const tool_place *p, const char *key
     if (trims) buf_append_char(&head, '\n');
     buf tail = {0};
     buf_printf(&tail, "%s%s%s", trims ? "\n" : "", x->value_end, lines ? "\n" : "");
+    plain text = {p, key, x->value_end, .only_text = x->is_json != NULL};
     grammar_node value = is_custom ? custom_text(m, p, x->value_end)
-                         : is_text ? plain_string(m, p, key, property, x->value_end)
+                         : is_text ? plain_string(m, &text, property, 0)
                                    : schema_value(m, p, property);
     grammar_node node = grammar_seq(
         m->b, (grammar_node[]){mark(m, buf_str(&head)), value, mark(m, buf_str(&tail))}, 3);
@@ -269,8 +305,9 @@ static grammar_node literal_parameter(maker *m, const tool_place *p, const char 
     if (is_python || call_find_type(p->tool->parameters, str_from(key)) != CALL_TYPE_STRING)
         return seq2(m, name, schema_value(m, p, property));
     grammar_node quote = mark(m, STR("<|\"|>"));
+    plain text = {p, key, "<|\"|>", .only_text = true};
     return grammar_seq(
-        m->b, (grammar_node[]){name, quote, plain_string(m, p, key, property, "<|\"|>"), quote}, 4);
+        m->b, (grammar_node[]){name, quote, plain_string(m, &text, property, 0), quote}, 4);
 }
 
 /* input="…" with JSON's escapes, which are Python's too, or input:<|"|>…<|"|> with the text as it is. */

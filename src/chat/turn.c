@@ -136,9 +136,11 @@ static bool make_parser(turn *t, const turn_request *r, str prompt, error *err) 
         o.style = c->style.family ? &c->style : NULL;
         o.inside = c->is_harmony;
         o.show_reasoning = r->chat->show_reasoning;
-        o.json_answer = r->chat->answer && (r->chat->answer->kind == CHAT_ANSWER_JSON ||
-                                            r->chat->answer->kind == CHAT_ANSWER_SCHEMA);
         o.takes_calls = r->chat->n_tools && r->chat->tool_choice != CHAT_TOOLS_NONE;
+        bool must_call = o.takes_calls && r->chat->tool_choice == CHAT_TOOLS_REQUIRED;
+        o.json_answer = !must_call && r->chat->answer &&
+                        (r->chat->answer->kind == CHAT_ANSWER_JSON ||
+                         r->chat->answer->kind == CHAT_ANSWER_SCHEMA);
         o.tools = r->chat->tools;
         o.n_tools = r->chat->n_tools;
     }

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Tool calling over HTTP with the built-in model, which is no good at tools: what
 it calls is right because it can write nothing else."""
-import json, re
+import json, os, re, sys, tempfile
 
-from oriel import Server, run_all, test
+from oriel import ROOT, Server, Skip, need_corpus, run_all, test
 
 CHAT = "/v1/chat/completions"
 
@@ -245,6 +245,36 @@ def other_parameters():
             assert s.post(CHAT, body(**{param: value}), want=400)["error"]["param"] == param
         e = s.post("/v1/completions", {"model": "default", "prompt": "def f(", "suffix": "return x", "max_tokens": 4}, want=400)["error"]
         assert e["param"] == "suffix", e
+
+
+@test
+def other_families_with_a_model_of_random_weights():
+    """It knows nothing, so what it calls is right because it can write nothing else."""
+    folder = need_corpus("templates", "llama.cpp-templates")
+    sys.path.insert(0, os.path.join(ROOT, "tools/ref"))
+    try:
+        import random_model
+    except ImportError:
+        raise Skip("numpy is not installed")
+    ticket = fn("book", {"seat": {"anyOf": [{"const": "aisle"}, {"$ref": "#/$defs/other"}]}, "meal": {"anyOf": [{"enum": ["fish"]}, {"type": "null"}]}},
+                strict=True, **{"$defs": {"other": {"enum": ["window", "none"]}}})
+    form = {"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": ADD["function"]["parameters"]}}
+    asked = {"role": "user", "content": "Go on."}
+    for arch, name in (("llama", "meta-llama-Llama-3.1-8B-Instruct"), ("qwen3", "Qwen-Qwen3-0.6B"), ("qwen3", "Qwen3-Coder"),
+                       ("llama", "mistralai-Mistral-Nemo-Instruct-2407")):
+        with tempfile.TemporaryDirectory() as d:
+            path = os.path.join(d, "random.gguf")
+            random_model.make(path, arch=arch, wanted="Q8_0", seed=3)
+            with Server("--model", path, "--chat-template", os.path.join(folder, name + ".jinja")) as s:
+                for seed in range(4):
+                    call = only_call(s.post(CHAT, body(tools=[ticket], tool_choice="required", parallel_tool_calls=False, seed=seed)))
+                    args = json.loads(call["function"]["arguments"])
+                    assert args["seat"] in ("aisle", "window", "none") and args["meal"] in ("fish", None), (name, args)
+                beside = s.post(CHAT, body(tools=[ADD], tool_choice="required", parallel_tool_calls=False, response_format=form))
+                check(only_call(beside), "add")
+                made = {"id": "abcdefghi", "type": "function", "function": {"name": "ping", "arguments": ""}}
+                s.post(CHAT, body(messages=[asked, {"role": "assistant", "tool_calls": [made]}, {"role": "tool", "tool_call_id": "abcdefghi", "content": ""}],
+                                  tools=[PING], max_completion_tokens=1))
 
 
 run_all()

@@ -93,8 +93,7 @@ static unsigned type_of(const json_t *v) {
     }
 }
 
-/* "#/$defs/name" of the same schema; other references say nothing. */
-static const json_t *follow(const json_t *root, const json_t *schema) {
+const json_t *call_follow(const json_t *root, const json_t *schema) {
     str ref = json_str(json_object_get(schema, "$ref"));
     static const struct {
         str prefix;
@@ -109,7 +108,7 @@ static const json_t *follow(const json_t *root, const json_t *schema) {
 
 static unsigned types_of(const json_t *root, const json_t *schema, int depth) {
     if (depth > 8) return 0;
-    schema = follow(root, schema);
+    schema = call_follow(root, schema);
     const json_t *type = json_object_get(schema, "type");
     unsigned bits = type_named(json_str(type));
     for (size_t i = 0; i < json_array_size(type); i++)
@@ -130,10 +129,14 @@ static unsigned types_of(const json_t *root, const json_t *schema, int depth) {
     return bits;
 }
 
+unsigned call_types_of(const json_t *parameters, const json_t *schema) {
+    return types_of(parameters, schema, 0);
+}
+
 unsigned call_find_type(const json_t *parameters, str property) {
     const json_t *properties = json_object_get(parameters, "properties");
     const json_t *schema = json_object_getn(properties, property.ptr, property.len);
-    return schema ? types_of(parameters, schema, 0) : 0;
+    return schema ? call_types_of(parameters, schema) : 0;
 }
 
 /* ── Readers ── */

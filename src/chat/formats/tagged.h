@@ -195,6 +195,9 @@ enum {
     CALL_TYPE_ARRAY = 32,
 };
 unsigned call_find_type(const json_t *parameters, str property);
+unsigned call_types_of(const json_t *parameters, const json_t *schema);
+/* What "#/$defs/name" of the same schema stands for; other references say nothing. */
+const json_t *call_follow(const json_t *parameters, const json_t *schema);
 
 static inline bool call_is_space(char c) {
     return c == ' ' || (c >= '\t' && c <= '\r');

@@ -99,8 +99,12 @@ static bool validates(json_t *schema, str args) {
 
 static const char *const SCHEMAS[] = {
     "{\"type\":\"object\",\"properties\":{\"city\":{\"type\":\"string\",\"enum\":[\"Oslo\",\"Rome\"]},"
-    "\"days\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":9}},\"required\":[\"city\"],"
-    "\"additionalProperties\":false}",
+    "\"days\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":9},"
+    "\"sky\":{\"anyOf\":[{\"const\":\"dry\"},{\"$ref\":\"#/$defs/wet\"},{\"type\":\"null\"},"
+    "{\"type\":\"integer\",\"minimum\":1,\"maximum\":3}]},\"when\":{\"$ref\":\"#/$defs/when\"}},"
+    "\"required\":[\"city\",\"sky\"],\"additionalProperties\":false,\"$defs\":{"
+    "\"wet\":{\"type\":\"string\",\"enum\":[\"rain\",\"snow\"]},\"when\":{\"oneOf\":[{\"const\":\"now\"},"
+    "{\"enum\":[\"soon\",null]}]}}}",
     "{\"type\":\"object\",\"properties\":{\"on\":{\"type\":\"boolean\"},\"to\":{\"type\":\"object\","
     "\"properties\":{\"x\":{\"type\":\"array\",\"items\":{\"enum\":[1,2]},\"maxItems\":2}},"
     "\"required\":[\"x\"],\"additionalProperties\":false}},\"required\":[\"on\",\"to\"],"

@@ -35,7 +35,11 @@ static bool decode_tools(const field_ctx *c, json_t *v, const char *path, void *
 
 static bool decode_functions(const field_ctx *c, json_t *v, const char *path, void *out,
                              error *err) {
-    return functions_parse(c->mem, v, path, &((chat_params *)out)->tools, err);
+    chat_params *p = out;
+    if (json_array_size(v) && p->tools.n)
+        return error_set(err, ERR_INVALID_VALUE, path,
+                         "'functions' is the older name of 'tools': give one of them.");
+    return p->tools.n || functions_parse(c->mem, v, path, &p->tools, err);
 }
 
 static bool keep_tool_choice(const field_ctx *c, json_t *v, const char *path, void *out,
@@ -345,7 +349,11 @@ static bool decode(api *a, arena *mem, json_t *body, chat_request *k, error *err
             "'grammar' and 'response_format' both say what the answer looks like: give one.");
     if (k->p.tool_choice && !tool_choice_parse(k->p.tool_choice, "tool_choice", &k->p.tools, err))
         return false;
-    if (k->p.function_call && k->p.tools.are_functions &&
+    bool has_functions = k->p.tools.are_functions;
+    if (json_is_object(k->p.function_call) && !has_functions)
+        return error_set(err, ERR_INVALID_VALUE, "function_call",
+                         "'function_call' names a function, but there are no 'functions'.");
+    if (k->p.function_call && has_functions &&
         !function_call_parse(k->p.function_call, "function_call", &k->p.tools, err))
         return false;
     if (!encode_prediction(a, mem, &k->p, err)) return false;
@@ -657,7 +665,9 @@ static http_pull_result pull(http_req *r, void *ctx, buf *out) {
 
 static bool start(api *a, http_req *r, job *k, error *err) {
     json_t *body = api_parse_body(r, err);
-    if (!body || !(k->q = chat_request_decode(a, http_arena(r), body, err))) return false;
+    if (!body || !(k->q = chat_request_decode(a, http_arena(r), body, err)) ||
+        !messages_check_answered(k->q->p.messages, k->q->p.n_messages, "messages", err))
+        return false;
     k->a = a;
     k->id = api_make_id("chatcmpl-");
     k->created = api_now();

@@ -278,6 +278,22 @@ static size_t collect_rows(const job *k, const choice *c, bool with_first, row *
     return n;
 }
 
+/* A member of top_logprobs. The chosen token is called as in `tokens`; another one that is no text by itself
+ * by its bytes, as OpenAI does, for U+FFFD would be the name of all of them. */
+static void put_top(json_out *j, str piece, float logprob, bool is_chosen) {
+    buf name = {0};
+    if (!is_chosen && !utf8_is_valid(piece)) {
+        buf_append_cstr(&name, "bytes:");
+        for (size_t i = 0; i < piece.len; i++)
+            buf_printf(&name, "\\x%02x", (unsigned char)piece.ptr[i]);
+        piece = buf_str(&name);
+    }
+    json_key_str(j, piece);
+    json_put_float(j, logprob < -9999.0f ? -9999.0f : logprob);
+    j->b->failed |= name.failed;
+    buf_deinit(&name);
+}
+
 static void put_logprobs(json_out *j, const job *k, const choice *c, bool with_first) {
     tok *t = engine_get_tok(k->a->engine);
     row *rows = calloc(c->n_tokens + 1, sizeof *rows);
@@ -311,15 +327,12 @@ static void put_logprobs(json_out *j, const job *k, const choice *c, bool with_f
         json_obj(j);
         bool has_own = false;
         for (int32_t m = 0; m < rows[i].r->n_top; m++) {
-            has_own |= rows[i].r->top[m].id == rows[i].r->id;
-            json_key_str(j, tok_piece(t, rows[i].r->top[m].id));
-            json_put_float(j, rows[i].r->top[m].logprob < -9999.0f ? -9999.0f
-                                                                   : rows[i].r->top[m].logprob);
+            const sample_top *top = &rows[i].r->top[m];
+            has_own |= top->id == rows[i].r->id;
+            put_top(j, tok_piece(t, top->id), top->logprob, top->id == rows[i].r->id);
         }
-        if (!has_own) { /* the chosen token is always among them */
-            json_key_str(j, tok_piece(t, rows[i].r->id));
-            json_put_float(j, rows[i].r->logprob < -9999.0f ? -9999.0f : rows[i].r->logprob);
-        }
+        if (!has_own) /* the chosen token is always among them */
+            put_top(j, tok_piece(t, rows[i].r->id), rows[i].r->logprob, true);
         json_end_obj(j);
     }
     json_end_arr(j);
@@ -455,8 +468,8 @@ static void put_chunk_head(void *ctx, json_out *j) {
 static http_pull_result pull(http_req *r, void *ctx, buf *out) {
     (void)r;
     job *k = ctx;
-    choices_sink sink = {put_event, put_chunk_head, k->p.gen.include_usage, k->per_prompt, NULL,
-                         k->p.gen.live_usage};
+    choices_sink sink = {put_event,     put_chunk_head, k->p.gen.include_usage,
+                         k->per_prompt, NULL,           k->p.gen.live_usage};
     return choices_pull(k->set, &sink, k, out);
 }
 

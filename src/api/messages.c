@@ -208,6 +208,24 @@ static bool check_results(const chat_message *m, size_t n, const char *path, err
     return true;
 }
 
+bool messages_check_answered(const chat_message *m, size_t n, const char *path, error *err) {
+    for (size_t i = 0; i < n; i++)
+        for (size_t c = 0; c < m[i].n_calls; c++) {
+            const chat_call *call = &m[i].calls[c];
+            bool found = call->id.ptr == call->name.ptr; /* function_call: it has no id */
+            for (size_t k = i + 1; !found && k < n && m[k].role == CHAT_TOOL; k++)
+                found = str_eq(m[k].call_id, call->id);
+            if (found) continue;
+            field_path at, member;
+            path_index(&at, path, i);
+            return error_set(err, ERR_INVALID_VALUE, path_member(&member, at.text, "tool_calls"),
+                             "An assistant message with 'tool_calls' must be followed by messages "
+                             "with role 'tool' that answer each of them, and none answers '%.60s'.",
+                             call->id.ptr);
+        }
+    return true;
+}
+
 bool messages_parse(arena *mem, json_t *v, const char *path, const chat_message **out,
                     size_t *n_out, error *err) {
     if (!field_array(v, path, API_MAX_MESSAGES, err)) return false;

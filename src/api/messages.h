@@ -8,6 +8,8 @@
 /* Everything lives in mem and borrows strings from the JSON. */
 bool messages_parse(arena *mem, json_t *v, const char *path, const chat_message **out, size_t *n,
                     error *err);
+/* Refuses a call that no tool message right behind it answers, as OpenAI does. `path` is the messages'. */
+bool messages_check_answered(const chat_message *m, size_t n, const char *path, error *err);
 /* Gives each tool result its function's name, for the formats that print it. */
 void messages_name_results(chat_message *m, size_t n);
 /* A string, or text parts, which are joined; other parts are a 400 that names them. */

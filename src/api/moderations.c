@@ -40,7 +40,7 @@ static const field fields[] = {
      .kind = FIELD_TEXTS,
      .required = true,
      .offset = offsetof(params, input),
-     .doc = "text, texts, or parts of type text; at most 64"},
+     .doc = "text, up to 64 texts, or one input in parts of type text"},
     {.name = "model",
      .kind = FIELD_STR,
      .offset = offsetof(params, model),
@@ -71,23 +71,33 @@ static bool no_memory(error *err) {
 
 /* ── the request ── */
 
-static bool take_part(json_t *v, const char *path, str *out, error *err) {
+/* Parts are one input together, with a line break between them. */
+static bool take_parts(job *k, json_t *v, error *err) {
     static const char *const types[] = {"text", "image_url", NULL};
-    field_path at;
-    int type;
-    json_t *x;
-    if (json_is_string(v)) {
-        *out = json_str(v);
-        return true;
+    buf all = {0};
+    bool ok = true;
+    k->n = 1;
+    for (size_t i = 0; ok && i < json_array_size(v); i++) {
+        field_path at, member;
+        json_t *part = json_array_get(v, i), *x;
+        int type;
+        str text;
+        path_index(&at, "input", i);
+        ok = field_object(part, at.text, err) && (x = field_need(part, "type", at.text, err)) &&
+             field_enum(x, path_member(&member, at.text, "type"), types, &type, err);
+        if (ok && type == 1)
+            ok = error_set(err, ERR_UNSUPPORTED_VALUE, at.text,
+                           "'%s' is an image, but this model reads text only.", at.text);
+        ok = ok && (x = field_need(part, "text", at.text, err)) &&
+             field_str(x, path_member(&member, at.text, "text"), &text, err);
+        if (!ok) break;
+        if (i) buf_append_char(&all, '\n');
+        buf_append_str(&all, text);
     }
-    if (!field_object(v, path, err) || !(x = field_need(v, "type", path, err)) ||
-        !field_enum(x, path_member(&at, path, "type"), types, &type, err))
-        return false;
-    if (type == 1)
-        return error_set(err, ERR_UNSUPPORTED_VALUE, path,
-                         "'%s' is an image, but this model reads text only.", path);
-    return (x = field_need(v, "text", path, err)) &&
-           field_str(x, path_member(&at, path, "text"), out, err);
+    const char *joined = ok && !all.failed ? arena_dup(k->mem, buf_str(&all)) : NULL;
+    if (joined) k->texts[0] = str_make(joined, all.len);
+    buf_deinit(&all);
+    return ok && (joined || no_memory(err));
 }
 
 static bool take_inputs(job *k, error *err) {
@@ -102,9 +112,10 @@ static bool take_inputs(job *k, error *err) {
         k->texts[0] = json_str(v);
         return true;
     }
+    if (json_is_object(json_array_get(v, 0))) return take_parts(k, v, err);
     for (size_t i = 0; i < k->n; i++) {
         field_path at;
-        if (!take_part(json_array_get(v, i), path_index(&at, "input", i), &k->texts[i], err))
+        if (!field_str(json_array_get(v, i), path_index(&at, "input", i), &k->texts[i], err))
             return false;
     }
     return true;

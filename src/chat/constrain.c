@@ -212,9 +212,9 @@ static grammar_node plain_choice(maker *m, const plain *q, const json_t *list, b
 
 /* What this model cannot be held to, and is not to be passed over where it must be. */
 static void check_known(maker *m, const plain *q, const json_t *property) {
-    static const char *const KNOWN[] = {"type",     "description", "title",
-                                        "default",  "examples",    "$ref",
-                                        "$defs",    "definitions", "deprecated"};
+    static const char *const KNOWN[] = {"type",    "description", "title",
+                                        "default", "examples",    "$ref",
+                                        "$defs",   "definitions", "deprecated"};
     const char *name;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)property, name, value) {
@@ -228,8 +228,8 @@ static void check_known(maker *m, const plain *q, const json_t *property) {
                       "arguments without quotes. Leave it out, or set 'strict' to false.",
                       name, q->key);
         else if (m->ignored)
-            buf_printf(m->ignored, "%s%s.properties.%s.%s", m->ignored->len ? "," : "",
-                       q->p->param, q->key, name);
+            buf_printf(m->ignored, "%s%s.properties.%s.%s", m->ignored->len ? "," : "", q->p->param,
+                       q->key, name);
     }
 }
 

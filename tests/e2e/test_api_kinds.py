@@ -279,6 +279,14 @@ def refused():
         yield CHAT, tools(tool_choice=v), "tool_choice", "invalid_value"
     yield CHAT, chat(functions=[{"name": "f"}], function_call={"name": "g"}), "function_call", "invalid_value"
     yield CHAT, chat(functions=[{"name": "f"}], function_call="required"), "function_call", "invalid_value"
+    yield CHAT, chat(function_call={"name": "f"}), "function_call", "invalid_value"
+    yield CHAT, tools(FUNCTION, function_call={"name": "f"}), "function_call", "invalid_value"
+    yield CHAT, tools(FUNCTION, functions=[{"name": "g"}]), "functions", "invalid_value"
+    two = {**CALL, "tool_calls": CALL["tool_calls"] + [{"id": "c2", "type": "custom", "custom": {"name": "g", "input": ""}}]}
+    for rest in [], [USER], [RESULT], [RESULT, USER], [USER, RESULT, {**RESULT, "tool_call_id": "c2"}], [RESULT, USER, {**RESULT, "tool_call_id": "c2"}]:
+        yield CHAT, say(USER, two, *rest), "messages[1].tool_calls", "invalid_value"
+    yield CHAT, say(USER, CALL), "messages[1].tool_calls", "invalid_value"
+    yield CHAT, say(USER, CALL, RESULT, CALL, USER), "messages[3].tool_calls", "invalid_value"
     # what is kept, what is only looked at
     yield CHAT, chat(metadata={f"k{i}": "" for i in range(17)}), "metadata", ANY
     yield CHAT, chat(metadata={"k" * 65: "v"}), "metadata", "string_above_max_length"
@@ -474,7 +482,9 @@ def accepted():
                      [USER, {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}, USER], [USER, CALL, RESULT],
                      [USER, {"role": "assistant", "content": None, "refusal": "no"}, USER], [USER, {"role": "assistant", "content": "a"}],
                      [USER, {"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}}, {"role": "function", "name": "f", "content": None}],
-                     [USER, CALL, {**RESULT, "content": [{"type": "text", "text": "1"}]}, USER, CALL, RESULT], [USER, USER, {"role": "system", "content": "late"}]):
+                     [USER, CALL, {**RESULT, "content": [{"type": "text", "text": "1"}]}, USER, CALL, RESULT], [USER, CALL, RESULT, RESULT, USER],
+                     [USER, {**CALL, "tool_calls": CALL["tool_calls"] + [{**CALL["tool_calls"][0], "id": "c2"}]}, {**RESULT, "tool_call_id": "c2"}, RESULT],
+                     [USER, USER, {"role": "system", "content": "late"}]):
         yield CHAT, chat(messages=messages)
     for more in ({"prompt": ""}, {"prompt": ["", "a"]}, {"prompt": "a\u0000b"}, {"prompt": [0]}, {"prompt": [[65], [66, 67]]}, {"max_tokens": 0},
                  {"max_tokens": 0, "echo": True, "logprobs": 0}, {"prompt": "", "echo": True, "logprobs": 1}, {"logprobs": 5}, {"best_of": 3, "n": 2},
@@ -631,7 +641,7 @@ DIFFERS = [
     (r"metadata\.k", lambda v: isinstance(v, str), False),  # 512 characters
     (r".*\.(schema|parameters)(\..*)?", lambda v: True, ANY),  # a schema is checked as one
     (r".*name", lambda v: isinstance(v, str), False),  # letters, digits, _ and - ; known to tool_choice
-    (r"(stream|logprobs|tools|tools\[\d\]|functions\[\d\]|tool_choice.*|function_call.*)", lambda v: True, False),  # others need it
+    (r"(stream|logprobs|tools|functions|tools\[\d\]|functions\[\d\]|tool_choice.*|function_call.*)", lambda v: True, False),  # others need it
     (r"messages\[\d\](\.tool_calls.*|\.content)?", lambda v: v in ([], GONE, None), False),  # what follows needs it
     (r"messages\[\d\]\.(tool_call_id|tool_calls\[0\]\.id)", lambda v: isinstance(v, str), False),
     (r"messages\[\d\]\.tool_calls", lambda v: v == [], ANY),

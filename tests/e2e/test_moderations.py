@@ -22,13 +22,17 @@ def every_text_gets_a_whole_verdict():
         assert alone == a["results"], "a text's verdict depends on its company"
         part = s.post("/v1/moderations", {"input": [{"type": "text", "text": texts[0]}]})
         assert part["results"][0] == a["results"][0]
+        # parts are one text between them, strings are each their own
+        parts = s.post("/v1/moderations", {"input": [{"type": "text", "text": "I like "}, {"type": "text", "text": "trees."}]})
+        assert parts["results"] == s.post("/v1/moderations", {"input": "I like \ntrees."})["results"]
 
 
 @test
 def wrong_requests_name_the_parameter():
     with Server() as s:
         for body, param in [({}, "input"), ({"input": []}, "input"), ({"input": 5}, "input"), ({"input": ["a", 5]}, "input[1]"),
-                            ({"input": [{"type": "image_url", "image_url": {"url": "x"}}]}, "input[0]"), ({"input": ["a"] * 65}, "input")]:
+                            ({"input": [{"type": "image_url", "image_url": {"url": "x"}}]}, "input[0]"), ({"input": ["a"] * 65}, "input"),
+                            ({"input": ["a", {"type": "text", "text": "b"}]}, "input[1]"), ({"input": [{"type": "text", "text": "b"}, "a"]}, "input[1]")]:
             assert s.post("/v1/moderations", body, want=400)["error"]["param"] == param, body
         assert s.post("/v1/moderations", {"input": "a", "model": "other"}, want=404)["error"]["code"] == "model_not_found"
         too_long = s.post("/v1/moderations", {"input": "word " * 20000}, want=400)["error"]

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """/tokenize, /detokenize and /props agree with the command line and with what
 a chat really sends."""
+import json, re
+
 from oriel import Server, run_all, run_json, test
 
 TEXTS = ["Hello, world!", "  spaces\n\nand lines ", "Zażółć gęślą jaźń 日本語 🙂", "", "<|end|> is only text"]
@@ -40,6 +42,24 @@ def tokens_with_logprobs_join_to_the_text():
                     at += len(token)
                 if bias.get(str(end)) == 100:
                     assert "<|end|>" not in choice["text"] and all("<|end|>" in t for t in l["top_logprobs"][-6:]), choice
+
+
+@test
+def every_alternative_has_a_name_of_its_own():
+    """Also tokens that are no text by themselves: two of them are two members, not one name twice."""
+    with Server() as s:
+        asked = {"model": "default", "prompt": "日本語 日日日", "max_tokens": 0, "echo": True, "logprobs": 5}
+        status, _, data = s.request("POST", "/v1/completions", asked)
+        assert status == 200, data
+        def unique(pairs):
+            assert len({k for k, _ in pairs}) == len(pairs), pairs
+            return dict(pairs)
+        l = json.loads(data, object_pairs_hook=unique)["choices"][0]["logprobs"]
+        others = set()
+        for token, logprob, top in list(zip(l["tokens"], l["token_logprobs"], l["top_logprobs"], strict=True))[1:]:
+            assert len(top) in (5, 6) and top[token] == logprob, (token, logprob, top)
+            others |= set(top) - {token}
+        assert any(re.fullmatch(r"bytes:(\\x[0-9a-f]{2})+", o) for o in others) and not any("\ufffd" in o for o in others), others
 
 
 @test

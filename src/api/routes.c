@@ -259,20 +259,22 @@ enum { N_HANDLERS = sizeof handlers / sizeof handlers[0], N_SPEC = sizeof spec /
 
 /* Segments are compared one by one; {name} takes one non-empty segment, and as the last segment of a
  * model path everything left (model names hold slashes). */
-static bool match(const char *pattern, const char *path, str *arg) {
+static bool match(const char *pattern, str path, str *arg) {
+    size_t at = 0;
     while (*pattern) {
         if (*pattern == '{') {
             bool rest = strcmp(pattern, "{model}") == 0;
-            size_t n = rest ? strlen(path) : strcspn(path, "/");
+            size_t n = 0;
+            while (at + n < path.len && (rest || path.ptr[at + n] != '/')) n++;
             if (n == 0) return false;
-            if (arg && !arg->ptr) *arg = str_make(path, n);
-            path += n;
+            if (arg && !arg->ptr) *arg = str_make(path.ptr + at, n);
+            at += n;
             pattern += strcspn(pattern, "}") + 1;
-        } else if (*pattern++ != *path++) {
+        } else if (at == path.len || *pattern++ != path.ptr[at++]) {
             return false;
         }
     }
-    return *path == 0;
+    return at == path.len;
 }
 
 static bool has_method(const char *methods, const char *method) {
@@ -288,36 +290,37 @@ static void allow_method(char allow[40], const char *method) {
     snprintf(allow + n, 40 - n, "%s%s", n ? ", " : "", method);
 }
 
+static bool has_args(const char *path) {
+    return strchr(path, '{') != NULL;
+}
+
 route_match route_find(const char *method, const char *path) {
     route_match m = {.found = ROUTE_UNKNOWN};
     if (strcmp(method, "HEAD") == 0) method = "GET";
-    char trimmed[512];
-    size_t n = strlen(path);
-    if (n > 1 && path[n - 1] == '/' && n < sizeof trimmed) {
-        memcpy(trimmed, path, n - 1);
-        trimmed[n - 1] = 0;
-    } else
-        trimmed[0] = 0;
-    for (int i = 0; i < N_HANDLERS; i++) {
-        m.arg = (str){0};
-        bool hit = match(handlers[i].path, path, &m.arg);
-        if (!hit && trimmed[0]) hit = match(handlers[i].path, trimmed, NULL);
-        if (!hit) continue;
-        if (strcmp(handlers[i].method, method) == 0) {
-            m.found = ROUTE_OK;
-            m.handler = handlers[i].handler;
-            m.open = handlers[i].open;
-            return m;
-        }
-        m.found = ROUTE_WRONG_METHOD;
-        allow_method(m.allow, handlers[i].method);
-    }
+    str whole = str_from(path), rest = whole;
+    if (whole.len > 1 && path[whole.len - 1] == '/') whole.len--;
+    /* The specification's paths begin behind the version; a slash at their end is a mistake there. */
+    bool versioned = str_starts(rest, STR("/v1"));
+    if (versioned) rest = str_make(rest.ptr + 3, rest.len - 3);
     /* An exact path wins over one with {…}: /files/{id} must not hide /files/search. */
-    for (int with_args = 0; with_args < 2; with_args++)
+    for (int args = 0; args < 2 && m.found == ROUTE_UNKNOWN; args++) {
+        for (int i = 0; i < N_HANDLERS; i++) {
+            str arg = {0};
+            if (has_args(handlers[i].path) != args || !match(handlers[i].path, whole, &arg))
+                continue;
+            if (strcmp(handlers[i].method, method) == 0) {
+                m.found = ROUTE_OK;
+                m.handler = handlers[i].handler;
+                m.open = handlers[i].open;
+                m.arg = arg;
+                return m;
+            }
+            m.found = ROUTE_WRONG_METHOD;
+            allow_method(m.allow, handlers[i].method);
+        }
         for (int i = 0; i < N_SPEC; i++) {
-            if ((strchr(spec[i].path, '{') != NULL) != (bool)with_args) continue;
-            const char *rest = strncmp(path, "/v1", 3) == 0 ? path + 3 : NULL;
-            if (!rest || !match(spec[i].path, rest, NULL)) continue;
+            if (has_args(spec[i].path) != args || !versioned || !match(spec[i].path, rest, NULL))
+                continue;
             if (has_method(spec[i].methods, method)) {
                 m.found = ROUTE_NOT_IMPLEMENTED;
                 return m;
@@ -327,6 +330,7 @@ route_match route_find(const char *method, const char *path) {
             snprintf(copy, sizeof copy, "%s", spec[i].methods);
             while ((word = strsep(&at, " "))) allow_method(m.allow, word);
         }
+    }
     return m;
 }
 

@@ -82,9 +82,12 @@ static bool member_str(json_t *block, const char *name, const char *path, str *o
     return v && field_str(v, path_member(&p, path, name), out, err);
 }
 
-/* A block that is text: text itself, or a document that holds plain text. */
+/* A block that is text: text itself, which is not empty, or a document that holds plain text. */
 static bool parse_text_block(json_t *block, str type, const char *path, str *out, error *err) {
-    if (str_is(type, "text")) return member_str(block, "text", path, out, err);
+    if (str_is(type, "text"))
+        return member_str(block, "text", path, out, err) &&
+               (out->len || error_set(err, ERR_INVALID_VALUE, path,
+                                      "%s: text content blocks must be non-empty.", path));
     if (str_is(type, "document")) {
         json_t *source = field_get(block, "source");
         if (str_is(json_str(field_get(source, "type")), "text"))
@@ -93,6 +96,12 @@ static bool parse_text_block(json_t *block, str type, const char *path, str *out
     return error_set(err, ERR_UNSUPPORTED_VALUE, path,
                      "%s: a block of type '%.40s' is not supported: this model reads text only.",
                      path, type.len ? type.ptr : "");
+}
+
+static bool check_words(str text, const char *path, error *err) {
+    return str_trim(text).len ||
+           error_set(err, ERR_INVALID_VALUE, path,
+                     "%s: text must contain something besides whitespace.", path);
 }
 
 /* A string or a list of text blocks. */
@@ -152,10 +161,10 @@ static bool decode_stops(const field_ctx *c, json_t *v, const char *path, void *
         field_path at;
         str s;
         if (!field_str(json_array_get(v, i), path_index(&at, path, i), &s, err)) return false;
-        if (!s.len || s.len > TURN_MAX_STOP_BYTES)
+        if (!str_trim(s).len || s.len > TURN_MAX_STOP_BYTES)
             return error_set(err, ERR_INVALID_VALUE, at.text,
-                             "%s: a stop sequence has 1 to %d bytes.", at.text,
-                             TURN_MAX_STOP_BYTES);
+                             "%s: a stop sequence has 1 to %d bytes, not white space alone.",
+                             at.text, TURN_MAX_STOP_BYTES);
         p->gen.stops[p->gen.n_stops++] = s;
     }
     return true;
@@ -413,7 +422,8 @@ static bool parse_assistant(arena *mem, json_t *blocks, const char *path, chat_m
                 !member_str(block, "name", at.text, &c->name, err) ||
                 !dump_input(mem, input, &c->arguments, err))
                 return false;
-        } else if (!parse_text_block(block, type, at.text, &s, err) || !join(&text, s, "", err))
+        } else if (!parse_text_block(block, type, at.text, &s, err) ||
+                   !check_words(s, at.text, err) || !join(&text, s, "", err))
             return false;
     }
     m->calls = calls;
@@ -441,7 +451,8 @@ static bool parse_user(arena *mem, json_t *blocks, const char *path, chat_messag
             if ((content = field_get(block, "content")) &&
                 !parse_texts(mem, content, path_member(&p, at.text, "content"), &m->content, err))
                 return false;
-        } else if (!parse_text_block(block, type, at.text, &s, err) || !join(&text, s, "\n", err))
+        } else if (!parse_text_block(block, type, at.text, &s, err) ||
+                   !check_words(s, at.text, err) || !join(&text, s, "\n", err))
             return false;
     }
     if (text.any || n == 0)
@@ -450,16 +461,69 @@ static bool parse_user(arena *mem, json_t *blocks, const char *path, chat_messag
     return true;
 }
 
-static bool was_called(const chat_message *m, size_t i) {
-    for (size_t k = 0; k < i; k++)
-        for (size_t c = 0; c < m[k].n_calls; c++)
-            if (str_eq(m[k].calls[c].id, m[i].call_id)) return true;
-    return false;
+/* ── which result belongs to which call ── */
+
+static bool is_of_assistant(json_t *message) {
+    return str_is(json_str(json_object_get(message, "role")), "assistant");
+}
+
+/* The ids that blocks of one type have in a message, with false; a second one of that name is an error. */
+static bool collect_ids(json_t *message, const char *type, const char *member, json_t *seen,
+                        json_t *ids, error *err) {
+    json_t *blocks = json_object_get(message, "content");
+    for (size_t i = 0; i < json_array_size(blocks); i++) {
+        json_t *block = json_array_get(blocks, i);
+        str id = json_str(json_object_get(block, member));
+        if (!str_is(json_str(json_object_get(block, "type")), type) || !id.ptr) continue;
+        if (json_object_getn(seen, id.ptr, id.len))
+            return error_set(err, ERR_INVALID_VALUE, "messages",
+                             "messages: `%s` ids must be unique, and '%.60s' is there twice.", type,
+                             id.ptr);
+        json_object_setn_new(seen, id.ptr, id.len, json_true());
+        if (ids != seen) json_object_setn_new(ids, id.ptr, id.len, json_true());
+    }
+    return true;
+}
+
+/* Every call is answered by what the user says next, and nothing else is. Messages of one role that
+ * follow each other count as one, as at Anthropic. */
+static bool check_results(json_t *messages, error *err) {
+    size_t n = json_array_size(messages), i = 0;
+    json_t *all = json_object(), *calls = json_object(), *results = json_object();
+    bool ok = (all && calls && results) || no_memory(err);
+    while (ok && i < n) {
+        const char *id;
+        json_t *v;
+        size_t begin = i;
+        json_object_clear(results);
+        for (; ok && i < n && !is_of_assistant(json_array_get(messages, i)); i++)
+            ok = collect_ids(json_array_get(messages, i), "tool_result", "tool_use_id", results,
+                             results, err);
+        if (!ok) break;
+        json_object_foreach(results, id, v) if (ok && !json_object_get(calls, id)) ok =
+            error_set(err, ERR_INVALID_VALUE, "messages",
+                      "messages.%zu: unexpected `tool_use_id` in a `tool_result` block: '%.60s'. "
+                      "Each tool_result needs a tool_use of that id in the message before.",
+                      begin, id);
+        json_object_foreach(calls, id, v) if (ok && !json_object_get(results, id)) ok =
+            error_set(err, ERR_INVALID_VALUE, "messages",
+                      "messages.%zu: the `tool_use` '%.60s' has no `tool_result` block in the "
+                      "message after it.",
+                      begin ? begin - 1 : 0, id);
+        json_object_clear(calls);
+        for (; ok && i < n && is_of_assistant(json_array_get(messages, i)); i++)
+            ok = collect_ids(json_array_get(messages, i), "tool_use", "id", all, calls, err);
+    }
+    json_decref(all);
+    json_decref(calls);
+    json_decref(results);
+    return ok;
 }
 
 /* A last message of the assistant's is what its answer begins with (prefill). */
 static bool take_started(const anthropic_request *p, const chat_message *m, chat_input *in,
                          error *err) {
+    if (!m->content.len && !m->n_calls) return true; /* begun with nothing */
     const char *with = m->n_calls                  ? "calls"
                        : p->shows_thinking         ? "thinking"
                        : json_array_size(p->tools) ? "tools"
@@ -470,10 +534,10 @@ static bool take_started(const anthropic_request *p, const chat_message *m, chat
             err, ERR_UNSUPPORTED_VALUE, "messages",
             "messages: the last one is the assistant's; a started answer (prefill) does not go with %s.",
             with);
-    if (!m->content.len || strchr(" \t\r\n", m->content.ptr[m->content.len - 1]))
+    if (m->content.len && strchr(" \t\r\n", m->content.ptr[m->content.len - 1]))
         return error_set(
             err, ERR_INVALID_VALUE, "messages",
-            "messages: the last one is the assistant's; it must have text, which does not end with white space.");
+            "messages: the last one is the assistant's; its text must not end with white space.");
     in->started = m->content;
     return true;
 }
@@ -503,6 +567,15 @@ static bool parse_messages(arena *mem, const anthropic_request *p, chat_input *i
             !(content = field_need(v, "content", at.text, err)))
             return false;
         path_member(&q, at.text, "content");
+        bool is_last_answer = which && i == n - 1, is_text = json_is_string(content);
+        if (!is_last_answer && (is_text ? !json_string_length(content)
+                                        : json_is_array(content) && !json_array_size(content)))
+            return error_set(err, ERR_INVALID_VALUE, q.text,
+                             "%s: all messages must have non-empty content, except for the "
+                             "optional final assistant message.",
+                             q.text);
+        if (!is_last_answer && is_text && !check_words(json_str(content), q.text, err))
+            return false;
         m[k] = (chat_message){.role = which ? CHAT_ASSISTANT : CHAT_USER, .has_content = true};
         if (json_is_string(content))
             m[k].content = json_str(content);
@@ -516,14 +589,7 @@ static bool parse_messages(arena *mem, const anthropic_request *p, chat_input *i
     if (m[k - 1].role == CHAT_ASSISTANT) {
         if (!take_started(p, &m[--k], in, err)) return false;
     }
-    for (size_t i = 0; i < k; i++)
-        if (m[i].role == CHAT_TOOL && !was_called(m, i))
-            return error_set(
-                err, ERR_INVALID_VALUE, "messages",
-                "messages: a tool_result has the tool_use_id '%.*s', which no tool_use "
-                "before it has.",
-                (int)(m[i].call_id.len > 60 ? 60 : m[i].call_id.len),
-                m[i].call_id.ptr ? m[i].call_id.ptr : "");
+    if (!check_results(p->messages, err)) return false;
     messages_name_results(m, k);
     in->messages = m;
     in->n_messages = k;
@@ -590,6 +656,10 @@ static bool parse_tools(arena *mem, const anthropic_request *p, chat_input *in, 
             !field_object(x, path_member(&q, at.text, "input_schema"), err) ||
             !schema_check(x, q.text, ERR_INVALID_FUNCTION_PARAMETERS, err))
             return false;
+        json_t *of = field_get(x, "type");
+        if (of && !str_is(json_str(of), "object"))
+            return error_set(err, ERR_INVALID_VALUE, q.text, "%s.type: it must be 'object'.",
+                             q.text);
         tools[i].parameters = x;
         for (size_t k = 0; k < i; k++)
             if (str_eq(tools[k].name, tools[i].name))

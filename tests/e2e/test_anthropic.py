@@ -110,6 +110,46 @@ def blocks_become_the_conversation():
         assert got == want, (got, want)
 
 
+def says(*blocks, role="user"):
+    return {"role": role, "content": list(blocks)}
+
+
+@test
+def texts_and_results_are_held_to_anthropics_rules():
+    text, hi = {"type": "text", "text": "x"}, {"role": "user", "content": "Hi"}
+    use = {"type": "tool_use", "id": "t1", "name": "f", "input": {}}
+    done = {"type": "tool_result", "tool_use_id": "t1", "content": "1"}
+    again, done_too = dict(use, id="t2"), dict(done, tool_use_id="t2")
+    tool = {"name": "f", "input_schema": {"type": "object"}}
+    refused = [
+        # Nothing to read: only the last message may be empty, and only the assistant's.
+        ([{"role": "user", "content": ""}], "non-empty"), ([says()], "non-empty"), ([says({"type": "text", "text": ""})], "non-empty"),
+        ([{"role": "user", "content": " \n"}], "whitespace"), ([says(text, {"type": "text", "text": "\t"})], "messages[0].content[1]"),
+        ([hi, {"role": "assistant", "content": "a"}, {"role": "user", "content": ""}], "messages[2].content"),
+        ([hi, {"role": "assistant", "content": ""}, hi], "messages[1].content"), ([hi, says(role="assistant"), hi], "messages[1].content"),
+        ([hi, says(use, role="assistant"), says(dict(done, content=[{"type": "text", "text": ""}]))], "non-empty"),
+        # Each call has its result in the next message, each result its call in the one before.
+        ([hi, says(use, role="assistant"), hi], "t1"), ([hi, says(use, again, role="assistant"), says(done)], "t2"),
+        ([hi, says(use, role="assistant"), hi, {"role": "assistant", "content": "a"}, says(done)], "t1"), ([says(done)], "t1"),
+        ([hi, says(use, role="assistant"), says(done, done_too)], "t2"), ([hi, says(use, use, role="assistant"), says(done)], "unique"),
+        ([hi, says(use, role="assistant"), says(done), says(use, role="assistant"), says(done)], "unique"),
+        ([hi, says(use, role="assistant"), says(done, done)], "unique"),
+    ]
+    with Server() as s:
+        for messages, word in refused:
+            for path, more in ("/v1/messages", {}), ("/v1/messages", {"stream": True}), ("/v1/messages/count_tokens", {}):
+                e = s.post(path, dict(ASK, messages=messages, tools=[tool], **more), want=400)["error"]
+                assert e["type"] == "invalid_request_error" and word in e["message"], (messages, e)
+        for more, word in (({"system": [{"type": "text", "text": ""}]}, "system[0]"), ({"stop_sequences": ["a", " "]}, "stop_sequences[1]"),
+                           ({"tools": [dict(tool, input_schema={"type": "string"})]}, "tools[0].input_schema")):
+            assert word in s.post("/v1/messages", dict(ASK, **more), want=400)["error"]["message"]
+        for messages in ([hi, says(use, again, role="assistant"), says(done), says(done_too, text)], [hi, says(text, role="assistant"), says(use, role="assistant"), says(done)],
+                         [hi, says(use, role="assistant"), says(dict(done, content=" "))], [hi, says(use, role="assistant"), says(dict(done, content=[]))]):
+            s.post("/v1/messages", dict(ASK, messages=messages, tools=[tool]))
+        for last in {"role": "assistant", "content": ""}, says(role="assistant"):
+            s.post("/v1/messages", dict(ASK, messages=[hi, last]))
+
+
 @test
 def errors_have_anthropics_shape():
     with Server("--api-key", "secret") as s:
@@ -123,7 +163,6 @@ def errors_have_anthropics_shape():
             ({"messages": [{"role": "system", "content": "x"}]}, 400, "invalid_request_error", "messages[0].role"),
             ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, 400, "invalid_request_error", "image"),
             ({"messages": ASK["messages"] + [{"role": "assistant", "content": "The "}]}, 400, "invalid_request_error", "white space"),
-            ({"messages": ASK["messages"] + [{"role": "assistant", "content": ""}]}, 400, "invalid_request_error", "assistant"),
             ({"messages": ASK["messages"] + [{"role": "assistant", "content": "A"}], "tools": [{"name": "a", "input_schema": {"type": "object"}}]}, 400, "invalid_request_error", "tools"),
             ({"messages": ASK["messages"] + [{"role": "assistant", "content": "A"}], "thinking": {"type": "adaptive"}}, 400, "invalid_request_error", "thinking"),
             ({"tools": [{"name": "a b", "input_schema": {"type": "object"}}]}, 400, "invalid_request_error", "tools[0].name"),

@@ -83,7 +83,7 @@ void batch_validate(batch_job *k, json_t *errors) {
         else if (!id.len)
             batch_add_error(errors, "missing_required_parameter", i + 1, "custom_id",
                             "Missing required parameter: 'custom_id'.");
-        else if (json_object_get(seen, id.ptr))
+        else if (json_object_getn(seen, id.ptr, id.len))
             batch_add_error(errors, "duplicate_custom_id", i + 1, "custom_id",
                             "This custom_id was used by an earlier line.");
         else if (!str_is(json_str(json_object_get(v, "method")), "POST"))
@@ -99,7 +99,7 @@ void batch_validate(batch_job *k, json_t *errors) {
                                 json_is_string(json_object_get(body, "model"))
                                     ? json_incref(json_object_get(body, "model"))
                                     : json_null());
-        if (id.len) json_object_set_new(seen, id.ptr, json_true());
+        if (id.len) json_object_setn_new(seen, id.ptr, id.len, json_true());
         json_decref(v);
     }
     json_decref(seen);

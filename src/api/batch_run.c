@@ -14,12 +14,14 @@
 #include <unistd.h>
 
 #include "api/batches_impl.h"
+#include "base/clock.h"
 #include "base/log.h"
 
 enum {
     MAX_PUT_BACK = 3, /* then a line runs to its end, whoever waits */
     TICK_MS = 20,
     RETRY_MS = 5000, /* after a full disk, say */
+    RETRY_FIRST_MS = 20,
 };
 
 /* ── taking one up ── */
@@ -215,6 +217,18 @@ static bool is_locked(int status, str body) {
     return yes;
 }
 
+bool batch_line_refused(unsigned char *state, int status, bool is_locked, int64_t *wait_ms) {
+    bool is_busy = status == 503;
+    if (status != 429 && !is_busy && !is_locked) return false;
+    if (is_busy || !(*state & LINE_REFUSED)) {
+        if ((*state & LINE_REFUSED) + 1 >= BATCH_MAX_REFUSALS) return false;
+        (*state)++;
+    }
+    *wait_ms = RETRY_FIRST_MS << (*state & LINE_REFUSED);
+    if (*wait_ms > RETRY_MS) *wait_ms = RETRY_MS;
+    return true;
+}
+
 /* Takes what is answered; false when it could not be stored (it is tried again later). */
 static bool collect(batches *b) {
     batch_job *k = b->job;
@@ -225,9 +239,10 @@ static bool collect(batches *b) {
         int status;
         str body;
         if (!http_local_poll(l->r, &status, &body)) continue;
-        /* no room just now, or another line is answered in the same conversation */
-        if (status == 429 || status == 503 || is_locked(status, body)) {
-            k->state[l->n] &= (unsigned char)~LINE_ACTIVE;
+        int64_t wait_ms;
+        k->state[l->n] &= (unsigned char)~LINE_ACTIVE;
+        if (batch_line_refused(&k->state[l->n], status, is_locked(status, body), &wait_ms)) {
+            k->retry_ns = clock_ns() + wait_ms * 1000000;
             if (l->n < k->next) k->next = l->n;
         } else {
             answered *out = &lines[s.n++];
@@ -300,9 +315,9 @@ static void put_back(batches *b) {
     batch_job *k = b->job;
     for (size_t i = k->n_active; i-- > 0;) {
         unsigned char *state = &k->state[k->active[i].n];
-        if ((*state & LINE_PUT_BACK) >= MAX_PUT_BACK) continue;
+        if ((*state & LINE_PUT_BACK) / ONE_PUT_BACK >= MAX_PUT_BACK) continue;
         http_local_close(k->active[i].r);
-        *state = (unsigned char)((*state & LINE_PUT_BACK) + 1);
+        *state = (unsigned char)((*state & ~LINE_ACTIVE) + ONE_PUT_BACK);
         if (k->active[i].n < k->next) k->next = k->active[i].n;
         k->active[i] = k->active[--k->n_active];
         return;
@@ -323,11 +338,19 @@ static void start_lines(batches *b) {
     if (e.n_waiting > 0) return;
     /* What runs, or was started and is not seen running yet. */
     size_t busy = (size_t)e.n_running > k->n_active ? (size_t)e.n_running : k->n_active;
+    bool waits = clock_ns() < k->retry_ns;
+    size_t held = k->n;
     for (; k->next < k->n && busy < limit; k->next++) {
-        if (k->state[k->next] & (LINE_DONE | LINE_ACTIVE)) continue;
+        unsigned char state = k->state[k->next];
+        if (state & (LINE_DONE | LINE_ACTIVE)) continue;
+        if (waits && (state & LINE_REFUSED)) {
+            if (k->next < held) held = k->next;
+            continue;
+        }
         start_line(b, k->next);
         busy++;
     }
+    if (held < k->next) k->next = held;
 }
 
 /* ── the end ── */

@@ -15,6 +15,7 @@ enum {
     BATCH_MAX_ERRORS = 100,
     BATCH_MAX_LINE = 16 << 20,
     BATCH_MAX_ACTIVE = 256,
+    BATCH_MAX_REFUSALS = 12,
 };
 
 typedef struct batch_line {
@@ -32,16 +33,18 @@ typedef struct batch_job {
     size_t len;
     size_t *starts; /* [n][2]: where line i begins and ends */
     size_t n;
-    unsigned char *state; /* bit 7: has its row; else how often it was put back */
+    unsigned char *state; /* [n] below */
     size_t next;          /* no line before it is undone and idle */
     int64_t n_ok, n_failed;
     batch_line active[BATCH_MAX_ACTIVE];
     size_t n_active;
+    int64_t retry_ns; /* until then no line that was refused is tried again */
     int64_t usage[5]; /* input, cached, output, reasoning, total */
 } batch_job;
 
-/* of state[] */
-enum { LINE_DONE = 0x80, LINE_ACTIVE = 0x40, LINE_PUT_BACK = 0x3F };
+/* Of state[]: it has its row; it runs; how often it was put back; how often it was refused. */
+enum { LINE_DONE = 0x80, LINE_ACTIVE = 0x40, LINE_PUT_BACK = 0x30, LINE_REFUSED = 0x0F };
+enum { ONE_PUT_BACK = 0x10 };
 
 struct batches {
     api *a;
@@ -52,6 +55,12 @@ struct batches {
     batch_job *job;
     int n_waited; /* ticks with live requests waiting */
 };
+
+/* ── Driving (batch_run.c) ── */
+/* Whether the answer to a line is no answer, and the line is to be tried again after wait_ms. How long
+ * others fill the queue (429) or the conversation says nothing about the line; a server that cannot
+ * answer it (503) is asked BATCH_MAX_REFUSALS times, then that is the answer. */
+bool batch_line_refused(unsigned char *state, int status, bool is_locked, int64_t *wait_ms);
 
 /* ── The object as clients see it (batches.c) ── */
 const char *batch_get_status(const batch_job *b);

@@ -190,8 +190,7 @@ void route_conversation_update(api *a, http_req *r, str arg) {
     json_t *body, *metadata;
     change *k = begin(a, r, &err);
     if (!k || !load(a, r, arg, k, &err) || !(body = api_parse_body(r, &err)) ||
-        !(metadata = field_need(body, "metadata", "", &err)) ||
-        !gen_decode_metadata(NULL, metadata, "metadata", NULL, &err)) {
+        !(metadata = api_need_metadata(body, &err))) {
         http_reply_error(r, &err);
         return;
     }
@@ -220,7 +219,8 @@ void route_conversation_items_create(api *a, http_req *r, str arg) {
     if (!k || !load(a, r, arg, k, &err) || !(body = api_parse_body(r, &err)) ||
         !(items = field_need(body, "items", "", &err)) ||
         !field_array(items, "items", MAX_ITEMS_AT_ONCE, &err) ||
-        !take_items(a, r, items, k, &err) || !hold(k, r, &err)) {
+        !response_parse_include(r, NULL, &err) || !take_items(a, r, items, k, &err) ||
+        !hold(k, r, &err)) {
         http_reply_error(r, &err);
         return;
     }
@@ -233,7 +233,7 @@ void route_conversation_items_list(api *a, http_req *r, str arg) {
     store_row row;
     list_rows rows = {.kind = "item", .parent = arg};
     if (api_get_row(a, r, "conversation", arg, "conversation", &row, &err) &&
-        list_parse(r, 20, MAX_LIST, true, &q, &err))
+        list_parse(r, 20, MAX_LIST, true, &q, &err) && response_parse_include(r, NULL, &err))
         list_reply_rows(a, r, &q, &rows);
     else
         http_reply_error(r, &err);
@@ -252,7 +252,7 @@ static bool get_item(api *a, http_req *r, str conversation, store_row *row, erro
 void route_conversation_item_get(api *a, http_req *r, str arg) {
     error err = {0};
     store_row row;
-    if (get_item(a, r, arg, &row, &err))
+    if (response_parse_include(r, NULL, &err) && get_item(a, r, arg, &row, &err))
         api_reply_data(r, row.data);
     else
         http_reply_error(r, &err);

@@ -125,6 +125,14 @@ static void note_include(void *ctx, const char *name, const char *value) {
     n->sealed |= i == INCLUDE_SEALED;
 }
 
+bool response_parse_include(http_req *r, bool *sealed, error *err) {
+    inclusion n = {0};
+    http_each_query(r, note_include, &n);
+    if (sealed) *sealed = n.sealed;
+    if (error_is_set(&n.err)) *err = n.err;
+    return !error_is_set(err);
+}
+
 /* The response, stored or under way, with its reasoning sealed if that was not asked for when it was made. */
 static void reply_sealed(api *a, http_req *r, str data, error *err) {
     json_t *v = api_parse_row(r, data, err), *output = json_object_get(v, "output");
@@ -151,14 +159,13 @@ static void reply_sealed(api *a, http_req *r, str data, error *err) {
 void route_response_get(api *a, http_req *r, str arg) {
     error err = {0};
     size_t from = 0;
-    inclusion include = {0};
-    http_each_query(r, note_include, &include);
+    bool sealed;
     const char *stream = http_query(r, "stream");
     bool wants_stream = stream && (strcmp(stream, "true") == 0 || strcmp(stream, "1") == 0);
     run *live = NULL;
     store_row row;
-    if (error_is_set(&include.err)) {
-        http_reply_error(r, &include.err);
+    if (!response_parse_include(r, &sealed, &err)) {
+        http_reply_error(r, &err);
     } else if (wants_stream && !parse_start(r, &from, &err)) {
         http_reply_error(r, &err);
     } else if ((live = runs_find(a, http_user(r), arg)) && wants_stream && run_has_log(live)) {
@@ -172,7 +179,7 @@ void route_response_get(api *a, http_req *r, str arg) {
         buf body = {0};
         run_render(live, &body);
         run_unref(live);
-        if (include.sealed) {
+        if (sealed) {
             reply_sealed(a, r, buf_str(&body), &err);
             buf_deinit(&body);
         } else {
@@ -187,7 +194,7 @@ void route_response_get(api *a, http_req *r, str arg) {
         } else if (api_get_row(a, r, "response", arg, "response", &row, &err)) {
             if (wants_stream)
                 reply_replay(r, &row, from, &err);
-            else if (include.sealed)
+            else if (sealed)
                 reply_sealed(a, r, row.data, &err);
             else
                 api_reply_data(r, row.data);
@@ -269,7 +276,7 @@ void route_response_input_items(api *a, http_req *r, str arg) {
     list_query q;
     json_t *extra, *input = NULL;
     run *live = runs_find(a, http_user(r), arg);
-    if (list_parse(r, 20, MAX_LIST, true, &q, &err)) {
+    if (list_parse(r, 20, MAX_LIST, true, &q, &err) && response_parse_include(r, NULL, &err)) {
         if (live)
             input = run_own_input(live);
         else if (api_get_row(a, r, "response", arg, "response", &row, &err) &&

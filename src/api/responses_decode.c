@@ -49,7 +49,11 @@ static bool decode_previous(const field_ctx *c, json_t *v, const char *path, voi
                             error *err) {
     (void)c;
     response_params *p = out;
-    return p->has_previous = field_str(v, path, &p->previous, err);
+    if (!field_str(v, path, &p->previous, err)) return false;
+    p->has_previous = true;
+    return p->previous.len ||
+           error_set(err, ERR_INVALID_VALUE, path,
+                     "Invalid '%s': expected a response's id, but got an empty string.", path);
 }
 
 /* An id that is empty by mistake must not silently mean none. */
@@ -121,9 +125,15 @@ static bool decode_reasoning(const field_ctx *c, json_t *v, const char *path, vo
     int which;
     if (!field_object(v, path, err)) return false;
     ((response_params *)out)->reasoning = v;
-    json_t *summary = field_get(v, "summary");
-    return !summary ||
-           field_enum(summary, path_member(&at, path, "summary"), summaries, &which, err);
+    static const char *const names[] = {"summary",
+                                        "generate_summary"}; /* the second: its old name */
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        json_t *summary = field_get(v, names[i]);
+        if (summary &&
+            !field_enum(summary, path_member(&at, path, names[i]), summaries, &which, err))
+            return false;
+    }
+    return true;
 }
 
 static bool decode_context_management(const field_ctx *c, json_t *v, const char *path, void *out,
@@ -160,6 +170,27 @@ static bool decode_stream_options(const field_ctx *c, json_t *v, const char *pat
     return field_object(v, path, err) &&
            (!(obfuscation = field_get(v, "include_obfuscation")) ||
             field_bool(obfuscation, path_member(&at, path, "include_obfuscation"), &ignored, err));
+}
+
+/* Templates are made on OpenAI's platform, not over its API: here is none, whatever its id. */
+static bool decode_prompt(const field_ctx *c, json_t *v, const char *path, void *out, error *err) {
+    (void)c, (void)out;
+    field_path at;
+    str id, version;
+    json_t *of, *more;
+    if (!field_object(v, path, err) || !(of = field_need(v, "id", path, err)) ||
+        !field_str(of, path_member(&at, path, "id"), &id, err))
+        return false;
+    if ((more = field_get(v, "version")) &&
+        !field_str(more, path_member(&at, path, "version"), &version, err))
+        return false;
+    if ((more = field_get(v, "variables")) &&
+        !field_object(more, path_member(&at, path, "variables"), err))
+        return false;
+    return error_set(err, ERR_NOT_FOUND, path,
+                     "Prompt with id '%.*s' not found: no prompt templates are kept here. Send its "
+                     "text as 'instructions' and 'input'.",
+                     (int)(id.len > 100 ? 100 : id.len), id.ptr ? id.ptr : "");
 }
 
 #define AT(member) .offset = offsetof(response_params, member)
@@ -246,8 +277,8 @@ static const field fields[] = {
      .doc = "accepted; answers say default"},
     {.name = "prompt",
      .kind = FIELD_CUSTOM,
-     .decode = gen_decode_not_implemented,
-     .doc = "501: prompt templates"},
+     .decode = decode_prompt,
+     .doc = "404: no prompt templates are kept here"},
     {.name = "temperature", .kind = FIELD_ACCEPT, .doc = "as for chat completions"},
     {.name = "top_p", .kind = FIELD_ACCEPT, .doc = "as for chat completions"},
     {.name = "truncation", .kind = FIELD_ACCEPT, .doc = "as for chat completions"},
@@ -487,6 +518,16 @@ static bool translate_items_tools(run *k, json_t *items, const char *path, json_
     return true;
 }
 
+static bool is_hosted(str type) {
+    static const char *const hosted[] = {
+        "file_search", "web_search",           "web_search_preview", "computer",
+        "mcp",         "code_interpreter",     "image_generation",   "shell",
+        "apply_patch", "computer_use_preview", "local_shell"};
+    for (size_t i = 0; i < sizeof hosted / sizeof hosted[0]; i++)
+        if (str_is(type, hosted[i])) return true;
+    return false;
+}
+
 static json_t *translate_choice(json_t *v) {
     str type = json_str(json_object_get(v, "type"));
     if (!json_is_object(v)) return json_incref(v);
@@ -510,13 +551,23 @@ static json_t *translate_choice(json_t *v) {
         return json_pack("{s:s, s:{s:O, s:o}}", "type", "allowed_tools", "allowed_tools", "mode",
                          mode ? mode : json_null(), "tools", tools);
     }
-    static const char *const hosted[] = {
-        "file_search", "web_search",           "web_search_preview", "computer",
-        "mcp",         "code_interpreter",     "image_generation",   "shell",
-        "apply_patch", "computer_use_preview", "local_shell"};
-    for (size_t i = 0; i < sizeof hosted / sizeof hosted[0]; i++)
-        if (str_is(type, hosted[i])) return json_string("auto");
-    return json_incref(v); /* for the error */
+    return is_hosted(type) ? json_string("auto") : json_incref(v); /* for the error */
+}
+
+/* What is said here in other words than in chat: a name that lies one level higher, a hosted tool that
+ * was not sent. */
+static bool check_choice(json_t *v, json_t *tools, error *err) {
+    str type = json_str(json_object_get(v, "type"));
+    if (str_is(type, "function") || str_is(type, "custom"))
+        return field_need(v, "name", "tool_choice", err) != NULL;
+    if (!is_hosted(type)) return true;
+    for (size_t i = 0; i < json_array_size(tools); i++) {
+        /* One tool has several names: web_search_preview, web_search_2025_08_26 … */
+        str of = json_str(json_object_get(json_array_get(tools, i), "type"));
+        if (str_starts(of, type) || (of.len && str_starts(type, of))) return true;
+    }
+    return error_set(err, ERR_INVALID_VALUE, "tool_choice",
+                     "Tool choice '%.*s' not found in 'tools' parameter.", STR_ARG(type));
 }
 
 static json_t *translate_format(json_t *v) {
@@ -540,7 +591,7 @@ static bool make_chat_body(run *k, const response_params *p, json_t *body, error
          (n_own == n_all || translate_items_tools(k, k->all_input, "input", tools, err));
     if (json_array_size(tools)) json_object_set(c, "tools", tools);
     json_decref(tools);
-    if (!ok) return false;
+    if (!ok || !check_choice(p->tool_choice, p->tools, err)) return false;
     if (p->tool_choice) json_object_set_new(c, "tool_choice", translate_choice(p->tool_choice));
     if (p->format) json_object_set_new(c, "response_format", translate_format(p->format));
     json_t *effort = field_get(p->reasoning, "effort");
@@ -572,8 +623,11 @@ static void fix_param(const run *k, error *err) {
         const char *rest = err->param + n;
         if (strncmp(rest, ".function", 9) == 0) rest += 9;
         if (strncmp(rest, ".custom", 7) == 0) rest += 7;
-        snprintf(copy, sizeof copy, "%.60s%.58s",
-                 json_string_value(json_array_get(k->tool_paths, i)), rest);
+        static const char nested[] = ".format.grammar", flat[] = ".format";
+        bool deep = strncmp(rest, nested, sizeof nested - 1) == 0;
+        if (deep) rest += sizeof nested - 1;
+        snprintf(copy, sizeof copy, "%.60s%s%.50s",
+                 json_string_value(json_array_get(k->tool_paths, i)), deep ? flat : "", rest);
         memcpy(err->param, copy, sizeof copy);
         return;
     }
@@ -610,6 +664,32 @@ void run_fix_param(const run *k, error *err) {
     snprintf(copy, sizeof copy, "%.*s%s%s", (int)(at - err->message), err->message, err->param,
              at + strlen(before));
     memcpy(err->message, copy, sizeof copy);
+}
+
+/* Every call must have its output before the model goes on: templates would show it a call that
+ * hangs. One that was cut short has none. */
+static bool check_answered(const json_t *items, error *err) {
+    json_t *answered = json_object();
+    bool ok =
+        answered || error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
+    for (size_t i = json_array_size(items); ok && i-- > 0;) {
+        json_t *item = json_array_get(items, i);
+        str type = json_str(json_object_get(item, "type")),
+            id = json_str(json_object_get(item, "call_id"));
+        if (str_is(type, "compaction")) break; /* what lies before is not shown */
+        if (str_is(type, "function_call_output") || str_is(type, "custom_tool_call_output"))
+            json_object_setn_new(answered, id.ptr, id.len, json_true());
+        bool custom = str_is(type, "custom_tool_call");
+        if ((!custom && !str_is(type, "function_call")) ||
+            str_is(json_str(json_object_get(item, "status")), "incomplete"))
+            continue;
+        ok = json_object_getn(answered, id.ptr, id.len) ||
+             error_set(err, ERR_MALFORMED, "input", "No tool output found for %s call %.*s.",
+                       custom ? "custom tool" : "function", (int)(id.len > 100 ? 100 : id.len),
+                       id.ptr);
+    }
+    json_decref(answered);
+    return ok;
 }
 
 /* ── what the response repeats ── */
@@ -733,6 +813,7 @@ static bool decode(run *k, run_purpose purpose, json_t *body, error *err) {
     if (json_array_size(k->messages.messages) == 0)
         return error_set(err, ERR_ARRAY_BELOW_MIN, "input",
                          "Invalid 'input': there is nothing to answer.");
+    if (purpose == RUN_TO_ANSWER && !check_answered(k->all_input, err)) return false;
     if (!make_chat_body(k, &p, body, err) ||
         !(k->chat = chat_request_decode(a, &k->mem, k->chat_body, err))) {
         run_fix_param(k, err);

@@ -43,8 +43,7 @@ static void put_item(json_out *j, const out_item *t, bool begun) {
     json_obj(j);
     json_kv_cstr(j, "id", t->id.text);
     json_kv_cstr(j, "type", kinds[t->kind]);
-    if (t->kind != ITEM_CUSTOM_CALL && t->kind != ITEM_COMPACTION)
-        json_kv_cstr(j, "status", t->status);
+    if (t->kind != ITEM_COMPACTION) json_kv_cstr(j, "status", t->status);
     switch (t->kind) {
     case ITEM_MESSAGE:
         json_kv_cstr(j, "role", "assistant");
@@ -213,7 +212,7 @@ void run_event_drop_last(run *k) {
 void run_event_response(run *k, const char *type) {
     json_out j = begin_event(k, type);
     json_key(&j, "response");
-    put_response(k, &j, strcmp(type, "response.queued") == 0 ? RUN_QUEUED : k->status);
+    put_response(k, &j, k->status);
     end_event(k, &j);
 }
 
@@ -344,14 +343,26 @@ static out_item *want_item(run *k, item_kind kind) {
     return t;
 }
 
+/* Where the tokens of a message begin: behind those that announce it, which its text does not show. */
+static size_t find_text(const run *k, const choice *c, str text) {
+    const tok *vocabulary = engine_get_tok(k->a->engine);
+    size_t from = c->n_tokens;
+    while (from && !(vocabulary && tok_is_special(vocabulary, c->tokens[from - 1].r.id))) from--;
+    for (size_t i = from; i < c->n_tokens; i++) {
+        str piece = str_make(c->tokens[i].piece, c->tokens[i].piece_len);
+        if (piece.len && (str_starts(text, piece) || str_starts(piece, text))) return i;
+    }
+    return from;
+}
+
 /* The tokens since the last piece of text, as logprobs: appended to the item, given back for the
- * delta. */
-static str take_logprobs(run *k, out_item *t, buf *delta) {
+ * delta. `text`: the item's first piece, or nothing. */
+static str take_logprobs(run *k, out_item *t, str text, buf *delta) {
     choice *c = &k->set->items[0];
     if (!k->wants_logprobs || !c->n_tokens) return (str){0};
     json_out j = json_begin(delta);
     json_arr(&j);
-    api_put_token_logprobs(&j, k->a, c, 0, c->n_tokens);
+    api_put_token_logprobs(&j, k->a, c, text.len ? find_text(k, c, text) : 0, c->n_tokens);
     json_end_arr(&j);
     choice_drop_tokens(c);
     if (delta->len <= 2) return (str){0};
@@ -388,8 +399,8 @@ void run_take_event(run *k, const turn_event *e) {
         break;
     case TURN_CONTENT:
         if (!(t = want_item(k, ITEM_MESSAGE))) break;
+        logprobs = take_logprobs(k, t, t->text.len ? (str){0} : e->text, &delta);
         buf_append_str(&t->text, e->text);
-        logprobs = take_logprobs(k, t, &delta);
         j = begin_item_event(k, "response.output_text.delta", t, true);
         json_kv_str(&j, "delta", e->text);
         json_key(&j, "logprobs");

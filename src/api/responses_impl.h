@@ -101,6 +101,9 @@ void run_release(run *k);
 enum { INCLUDE_SEALED = 6, INCLUDE_LOGPROBS };
 extern const char *const response_includes[];
 
+/* Of a query; whether reasoning is to be sealed. NULL: nobody asks. */
+bool response_parse_include(http_req *r, bool *sealed, error *err);
+
 /* The client's names for the chat request's parameters. */
 void run_fix_param(const run *k, error *err);
 

@@ -151,13 +151,12 @@ static json_t *normal_content(json_t *v, const char *path, bool of_assistant, er
                 break;
             }
             bool refusal = str_is(name, "refusal");
-            if (!refusal && !str_is(name, "input_text") && !str_is(name, "output_text") &&
-                !str_is(name, "text") && !str_is(name, "summary_text") &&
-                !str_is(name, "reasoning_text")) {
-                error_set(err, ERR_INVALID_VALUE, member.text,
-                          "Invalid value: '%.40s'. Supported values are: 'input_text', "
-                          "'output_text' and 'refusal'.",
-                          name.len ? name.ptr : "");
+            if (!str_is(name, "input_text") &&
+                !(of_assistant && (refusal || str_is(name, "output_text")))) {
+                error_set(
+                    err, ERR_INVALID_VALUE, member.text,
+                    "Invalid value: '%.40s'. Supported values are: %s.", name.len ? name.ptr : "",
+                    of_assistant ? "'output_text', 'refusal' and 'input_text'" : "'input_text'");
                 break;
             }
             const char *key = refusal ? "refusal" : "text";
@@ -207,6 +206,8 @@ static bool complete_item(json_t *item, str type, const char *path, error *err) 
         if (!need_str(item, "call_id", path, err) || !need_str(item, "name", path, err) ||
             !need_str(item, "input", path, err))
             return false;
+        if (!field_get(item, "status"))
+            json_object_set_new(item, "status", json_string("completed"));
     } else if (str_is(type, "function_call_output") || str_is(type, "custom_tool_call_output")) {
         json_t *output;
         if (!need_str(item, "call_id", path, err) ||
@@ -217,7 +218,7 @@ static bool complete_item(json_t *item, str type, const char *path, error *err) 
             if (!parts) return false;
             json_object_set_new(item, "output", parts);
         }
-        if (str_is(type, "function_call_output") && !field_get(item, "status"))
+        if (!field_get(item, "status"))
             json_object_set_new(item, "status", json_string("completed"));
     } else if (str_is(type, "reasoning")) {
         if (!json_is_array(json_object_get(item, "summary")))

@@ -90,9 +90,8 @@ static void wake_run(void *ctx) {
 }
 
 static bool start_turn(run *k, chat_request *q, bool keep_tokens, error *err) {
-    return (k->set =
-                choices_new(k->a, fair_get_owner(k->owner), 1, keep_tokens, chat_request_make_turn,
-                            q, wake_run, k, err));
+    return (k->set = choices_new(k->a, fair_get_owner(k->owner), 1, keep_tokens,
+                                 chat_request_make_turn, q, wake_run, k, err));
 }
 
 bool run_start(run *k, error *err) {
@@ -106,8 +105,11 @@ bool run_start(run *k, error *err) {
         return false;
     }
     k->phase = compacts ? RUN_COMPACTS : RUN_GENERATES;
-    if (k->background) run_event_response(k, "response.queued");
+    /* The first one is created in any case: clients refuse a stream that begins otherwise. */
+    if (k->background) k->status = RUN_QUEUED;
     run_event_response(k, "response.created");
+    if (k->background) run_event_response(k, "response.queued");
+    k->status = RUN_IN_PROGRESS;
     run_event_response(k, "response.in_progress");
     pthread_mutex_lock(&s->lock);
     k->refs = 2; /* the list's and the caller's */

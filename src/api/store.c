@@ -95,6 +95,13 @@ json_t *api_parse_row(http_req *r, str data, error *err) {
     return v;
 }
 
+json_t *api_need_metadata(json_t *body, error *err) {
+    if (json_is_null(json_object_get(body, "metadata")))
+        json_object_set_new(body, "metadata", json_object());
+    json_t *v = field_need(body, "metadata", "", err);
+    return v && gen_decode_metadata(NULL, v, "metadata", NULL, err) ? v : NULL;
+}
+
 void api_reply_data(http_req *r, str data) {
     buf body = {0};
     buf_append_str(&body, data);

@@ -38,6 +38,8 @@ bool api_get_row(api *a, http_req *r, const char *kind, str id, const char *what
 void api_reply_row(api *a, http_req *r, const char *kind, str id, const char *what);
 /* Its data, parsed; owned by the request. */
 json_t *api_parse_row(http_req *r, str data, error *err);
+/* What an update sets the metadata to: null takes all of it away. */
+json_t *api_need_metadata(json_t *body, error *err);
 /* Replies with JSON text as it was stored. */
 void api_reply_data(http_req *r, str data);
 /* {"id": …, "object": object, "deleted": true} */

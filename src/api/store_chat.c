@@ -199,8 +199,7 @@ void route_chat_update(api *a, http_req *r, str arg) {
     chat_keeper *k = arena_alloc(http_arena(r), sizeof *k);
     if (!k) error_set(&err, ERR_NO_MEMORY, NULL, "There is no memory for the request.");
     if (!k || !api_get_row(a, r, "chat", arg, "stored chat completion", &row, &err) ||
-        !(body = api_parse_body(r, &err)) || !(metadata = field_need(body, "metadata", "", &err)) ||
-        !gen_decode_metadata(NULL, metadata, "metadata", NULL, &err) ||
+        !(body = api_parse_body(r, &err)) || !(metadata = api_need_metadata(body, &err)) ||
         !(object = api_parse_row(r, row.data, &err)) ||
         !(messages = api_parse_row(r, row.extra, &err))) {
         http_reply_error(r, &err);

@@ -92,6 +92,7 @@ def a_turn_is_accepted_and_understood():
         items = finished(stream(s, request(tools=[TOOLS[0], TOOLS[4]])))
         # The next turn sends all of it back, reasoning with its seal (and without its words), calls with their outputs.
         back = [dict(i, content=None) if i["type"] == "reasoning" else i for i in items]
+        back += [{"type": i["type"] + "_output", "call_id": i["call_id"], "output": "ok"} for i in items if i["type"] in ("function_call", "custom_tool_call")]
         call = {"type": "function_call", "status": "completed", "id": "fc_1", "name": "exec_command", "arguments": '{"cmd":"ls"}', "call_id": "call_1"}
         result = {"type": "function_call_output", "id": "fco_01a20950", "call_id": "call_1", "output": "Chunk ID: 1\nProcess exited with code 0\nOutput:\n"}
         patch = {"type": "custom_tool_call", "status": "completed", "call_id": "call_2", "name": "apply_patch", "input": "*** Begin Patch\n*** Delete File: x\n*** End Patch"}

@@ -241,7 +241,10 @@ def a_background_response_outlives_its_client_and_a_restart():
             assert r["status"] in ("queued", "in_progress", "completed") and r["background"]  # a small model may be done already
             done = wait_for(lambda: (lambda x: x["status"] == "completed" and x)(s.get(f"/v1/responses/{r['id']}")), 30)
             e = events(s, f"/v1/responses/{r['id']}?stream=true")
-            assert e[0]["type"] == "response.queued" and e[-1]["response"] == done
+            # created is the first one whatever follows: the clients' stream helpers refuse another.
+            assert [(x["type"], x["response"]["status"]) for x in e[:3]] == [("response.created", "queued"), ("response.queued", "queued"),
+                                                                             ("response.in_progress", "in_progress")]
+            assert e[-1]["response"] == done
             error(s, "POST", "/v1/responses", dict(ASK, input="x", background=True, store=False), param="background")
             # Cancelled while it runs.
             long = s.post("/v1/responses", {"model": "default", "input": "Count", "background": True, "ignore_eos": True, "max_output_tokens": 4000})
@@ -390,6 +393,75 @@ def errors_speak_the_clients_language():
         back = ask(s, [{"role": "user", "content": "What is the capital of France?"}, {"type": "reasoning", "summary": [], "encrypted_content": thought},
                        *[o for o in r["output"] if o["type"] == "message"], {"role": "user", "content": "And of Italy?"}])
         assert back["usage"]["input_tokens"] == ask(s, "And of Italy?", previous_response_id=r["id"])["usage"]["input_tokens"]
+
+
+@test
+def what_a_response_cannot_be_made_of():
+    user, call = {"role": "user", "content": "x"}, {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"}
+    out = {"type": "function_call_output", "call_id": "c1", "output": "1"}
+    patch = {"type": "custom_tool_call", "call_id": "c2", "name": "p", "input": "a"}
+    f = {"type": "function", "name": "f", "parameters": {"type": "object", "properties": {}}}
+
+    def part(kind, role="user", **more):
+        return {"input": [user, {"role": role, "content": [{"type": kind, **more}]}]}
+    with Server("--ctx", 4096) as s:
+        for more, param, status in (
+                ({"previous_response_id": ""}, "previous_response_id", 400), ({"reasoning": {"generate_summary": "x"}}, "reasoning.generate_summary", 400),
+                ({"prompt": "x"}, "prompt", 400), ({"prompt": {}}, "prompt.id", 400), ({"prompt": {"id": "pmpt_1", "variables": []}}, "prompt.variables", 400),
+                ({"prompt": {"id": "pmpt_1", "version": "2", "variables": {"a": "b"}}}, "prompt", 404),
+                (part("text", text="a"), "input[1].content[0].type", 400), (part("output_text", text="a"), "input[1].content[0].type", 400),
+                (part("refusal", refusal="a"), "input[1].content[0].type", 400), (part("text", "assistant", text="a"), "input[1].content[0].type", 400),
+                ({"tools": [f], "tool_choice": {"type": "function"}}, "tool_choice.name", 400),
+                ({"tools": [f], "tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice.name", 400),
+                ({"tools": [f], "tool_choice": {"type": "web_search"}}, "tool_choice", 400), ({"tool_choice": {"type": "mcp", "server_label": "x"}}, "tool_choice", 400),
+                ({"tools": [{"type": "custom", "name": "c", "format": {"type": "grammar", "syntax": "x", "definition": "a"}}]}, "tools[0].format.syntax", 400),
+                # A call that nobody answered.
+                ({"input": [user, call]}, "input", 400), ({"input": [user, call, user]}, "input", 400), ({"input": [user, call, dict(call, call_id="c3"), out]}, "input", 400),
+                ({"input": [user, patch, user]}, "input", 400)):
+            e = error(s, "POST", "/v1/responses", {**ASK, "input": "x", **more}, status=status, param=param)
+            assert e["type"] == "invalid_request_error", e
+        a = ask(s, "x", tools=[dict(f, strict=True)], tool_choice="required", max_output_tokens=200)
+        made = [o for o in a["output"] if o["type"] == "function_call"]
+        assert made and made[0]["call_id"] in error(s, "POST", "/v1/responses", dict(ASK, input="x", previous_response_id=a["id"]), param="input")["message"]
+        ask(s, [dict(out, call_id=o["call_id"]) for o in made], previous_response_id=a["id"])
+        ask(s, [user, call, patch, out, {"type": "custom_tool_call_output", "call_id": "c2", "output": "1"}])
+        ask(s, [user, dict(call, status="incomplete"), user])  # cut short: there was nothing to answer
+        ask(s, [user, {"role": "assistant", "content": [{"type": "input_text", "text": "a"}]}, user])
+        for tool, choice in ("web_search", "web_search_preview"), ("web_search_2025_08_26", "web_search"), ("computer_use_preview", "computer"):
+            ask(s, "x", tools=[{"type": tool}], tool_choice={"type": choice})
+        for path in f"/v1/responses/{a['id']}", f"/v1/responses/{a['id']}/input_items":
+            error(s, "GET", path + "?include[]=nope", param="include")
+            s.get(path + "?include[]=reasoning.encrypted_content")
+
+
+@test
+def lists_are_what_their_schema_says():
+    """Items of custom tools have a status; include is checked; null takes metadata away."""
+    items = [{"role": "user", "content": "x"}, {"type": "custom_tool_call", "call_id": "c", "name": "p", "input": "a"},
+             {"type": "custom_tool_call_output", "call_id": "c", "output": "b"}]
+    with Server("--ctx", 4096) as s:
+        r = ask(s, items)
+        c = s.post("/v1/conversations", {"items": items, "metadata": {"a": "b"}})
+        path = f"/v1/conversations/{c['id']}"
+        for data in s.get(f"/v1/responses/{r['id']}/input_items")["data"], s.get(path + "/items")["data"]:
+            assert [i["status"] for i in data] == ["completed"] * 3, data
+        for where in path + "/items", f"{path}/items/{data[0]['id']}":
+            error(s, "GET", where + "?include[]=nope", param="include")
+            s.get(where + "?include[]=message.output_text.logprobs")
+        error(s, "POST", path + "/items?include[]=nope", {"items": items}, param="include")
+        assert len(s.get(path + "/items")["data"]) == 3
+        assert s.post(path, {"metadata": None})["metadata"] == {}
+        error(s, "POST", path, {}, param="metadata", code="missing_required_parameter")
+        chat = s.post("/v1/chat/completions", {"model": "default", "messages": items[:1], "store": True, "metadata": {"a": "b"}, "max_completion_tokens": 2})
+        assert s.post(f"/v1/chat/completions/{chat['id']}", {"metadata": None})["metadata"] == {}
+        # The tokens of a message are those of its text, not those that announce it.
+        for seed in range(6):
+            e = events(s, "/v1/responses", dict(ASK, input="Say hi", include=["message.output_text.logprobs"], top_logprobs=1, temperature=1, seed=seed, stream=True))
+            for o in e[-1]["response"]["output"]:
+                if o["type"] == "message" and o["status"] == "completed":
+                    assert "".join(l["token"] for l in o["content"][0]["logprobs"]) == o["content"][0]["text"], o
+            said = [l["token"] for x in e if x["type"] == "response.output_text.delta" for l in x["logprobs"]]
+            assert "".join(said) == text_of(e[-1]["response"])
 
 
 @test
@@ -666,6 +738,18 @@ def bad_batches_fail_validation():
         error(s, "POST", "/v1/batches", {"input_file_id": other, "endpoint": "/v1/chat/completions", "completion_window": "24h"}, param="input_file_id")
         error(s, "POST", "/v1/batches", {"input_file_id": other, "endpoint": "/v1/nope", "completion_window": "24h"}, param="endpoint")
         error(s, "POST", "/v1/batches", {"input_file_id": other, "endpoint": "/v1/chat/completions", "completion_window": "1h"}, param="completion_window")
+
+
+@test
+def ids_of_lines_are_compared_whole():
+    ids = ["a\0b", "a\0c", "a", "a\0"]
+    one = json.loads(lines(1))
+    with Server("--ctx", 4096) as s:
+        b = ended(s, batch(s, "\n".join(json.dumps(dict(one, custom_id=i)) for i in ids).encode()))
+        assert b["status"] == "completed", b["errors"]
+        assert [json.loads(l)["custom_id"] for l in content(s, b["output_file_id"]).splitlines()] == ids
+        b = ended(s, batch(s, "\n".join(json.dumps(dict(one, custom_id=i)) for i in ids + ["a\0c"]).encode()))
+        assert [(e["line"], e["code"]) for e in b["errors"]["data"]] == [(5, "duplicate_custom_id")]
 
 
 @test

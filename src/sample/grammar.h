@@ -9,7 +9,7 @@
  * A token is allowed only when what has been said, with it, can still be completed.
  *
  * JSON is recognised by a pushdown machine whose frames carry the schema and what
- * has been seen of it, so properties come in any order, in any spelling of
+ * has been seen of it, so properties are read in any order, in any spelling of
  * strings. Decisions that the specification leaves open: a property may not occur
  * twice; escapes of lone surrogates are refused. Numbers and blanks when
  * generating: see matcher_options.
@@ -92,7 +92,9 @@ typedef struct grammar_schema_options {
     const char *param; /* where the schema stands in the request: errors are "param" + JSON path */
     error_code code;   /* of errors about the schema; 0 = ERR_INVALID_VALUE */
     /* false: a keyword that cannot be enforced is an error that names it. true: it is left out and
-     * its path is appended to `ignored`. An invalid schema is an error in either case. */
+     * its path is appended to `ignored`. An invalid schema is an error in either case. Lenient, properties
+     * are written in the schema's order only where all of them are required, so that none is lost to a
+     * model that thought of it too late. */
     bool lenient;
     buf *ignored; /* lenient: comma-separated paths; may be NULL */
     /* The root must be an object whatever the schema says: arguments of a call. */

@@ -88,7 +88,8 @@ typedef struct obj_some { /* some property has to be …: its bit is n_named + k
 } obj_some;
 
 typedef struct obj_shape {
-    uint32_t dfa; /* of keys; label < n_named: that property, else a class of others */
+    uint32_t
+        dfa; /* of keys; label < n_named: that property, in the schema's order, else a class of others */
     uint32_t n_named, n_words;
     uint32_t n_slots;
 
@@ -99,6 +100,10 @@ typedef struct obj_shape {
     uint32_t n_some;
     uint64_t *required; /* [n_words] */
     uint32_t n_required;
+    /* A generator writes the names in their order, which is the schema's: none before one that has come, and
+     * none behind one that is required and has not. Not where more properties are wanted than are required,
+     * nor, leniently, where some are optional. */
+    bool is_ordered;
     uint64_t *reach;    /* [n_states][n_words] properties whose names begin here */
     uint32_t *n_others; /* [n_states] other keys that begin here; UINT32_MAX: no end of them */
     uint32_t min, max;  /* properties */

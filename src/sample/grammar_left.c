@@ -109,9 +109,10 @@ static uint32_t key_left(const stepper *s, const frame *f, uint32_t q) {
     const dfa *d = s->g->dfas[o->dfa];
     const frame *object = f->parent;
     const uint64_t *reach = o->reach + (size_t)q * o->n_words;
+    obj_room room = step_find_room(s, o, object);
     uint32_t rest = text_ahead(d, q, f->esc), value = LEFT_FAR;
     for (uint32_t w = 0; w < o->n_words; w++) {
-        uint64_t bits = reach[w] & ~object->words[w];
+        uint64_t bits = reach[w] & ~object->words[w] & step_room_names(room, w);
         for (uint64_t must = f->esc ? 0 : bits & o->required[w]; must; must &= must - 1) {
             uint32_t i = w * 64 + (uint32_t)__builtin_ctzll(must);
             if (i >= o->n_named) break;
@@ -225,9 +226,10 @@ bool glide_is_idle(const stepper *s, const glide *at) {
     if (f->kind == F_STR) return !s->g->strs[f->node].counts || at->n >= s->g->strs[f->node].min;
     const obj_shape *o = &s->g->objs[f->node];
     const uint64_t *reach = o->reach + (size_t)at->q * o->n_words;
-    for (uint32_t i = 0; i < o->n_named; i += 64) {
-        uint64_t names = o->n_named - i < 64 ? (1ull << (o->n_named - i)) - 1 : ~0ull;
-        if (reach[i >> 6] & ~f->parent->words[i >> 6] & names) return false;
+    for (uint32_t w = 0; w * 64 < o->n_named; w++) {
+        uint64_t names =
+            o->n_named - w * 64 < 64 ? (1ull << (o->n_named - w * 64)) - 1 : UINT64_MAX;
+        if (reach[w] & ~f->parent->words[w] & names & step_room_names(at->room, w)) return false;
     }
     return true;
 }

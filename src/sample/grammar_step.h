@@ -72,6 +72,7 @@ typedef struct glide {
     uint64_t x;
     struct obj_room { /* of a key's object: properties that may still come */
         bool none, named_only_required, others;
+        uint32_t from, to; /* of the names only those of these places, see obj_shape.is_ordered */
     } room;
 } glide;
 /* False: this thread needs frames. */

@@ -376,36 +376,69 @@ static int32_t label_key(void *ctx, int32_t name, uint64_t matched) {
     return (int32_t)k->n_slots - 1;
 }
 
-static int compare_str(const void *a, const void *b) {
-    const str *x = a, *y = b;
-    size_t n = x->len < y->len ? x->len : y->len;
-    int k = n ? memcmp(x->ptr, y->ptr, n) : 0;
-    return k ? k : (x->len > y->len) - (x->len < y->len);
+typedef struct name_place {
+    str name;
+    size_t at; /* among the names in the schema's order */
+} name_place;
+
+typedef struct name_list {
+    str *names; /* in the schema's order */
+    name_place *sorted;
+    size_t n;
+} name_list;
+
+static int compare_places(const void *a, const void *b) {
+    const name_place *x = a, *y = b;
+    size_t n = x->name.len < y->name.len ? x->name.len : y->name.len;
+    int k = n ? memcmp(x->name.ptr, y->name.ptr, n) : 0;
+    if (!k) k = (x->name.len > y->name.len) - (x->name.len < y->name.len);
+    return k ? k : (x->at > y->at) - (x->at < y->at);
 }
 
-static const str *find_name(const str *names, size_t n, str name) {
-    return n ? bsearch(&name, names, n, sizeof *names, compare_str) : NULL;
+static int compare_place_names(const void *a, const void *b) {
+    name_place x = *(const name_place *)a, y = *(const name_place *)b;
+    x.at = y.at = 0;
+    return compare_places(&x, &y);
 }
 
-/* All names that anything is said about, sorted. */
-static str *list_names(schema_ctx *c, const map_shape *m, size_t *n) {
-    size_t total = m->n_required;
+static size_t find_name(const name_list *l, str name) {
+    const name_place *p = bsearch(&(name_place){.name = name}, l->sorted, l->n, sizeof *l->sorted,
+                                  compare_place_names);
+    return p->at;
+}
+
+/* All names that anything is said about: the properties as they stand, then what is only required. */
+static bool list_names(schema_ctx *c, const map_shape *m, name_list *l) {
+    size_t total = m->n_required, len = 0, kept = 0;
     for (size_t i = 0; i < m->n_groups; i++) total += m->groups[i].n_names;
-    str *names = arena_array(&c->mem, total + 1, sizeof *names);
-    if (!names) return NULL;
-    size_t len = 0, kept = 0;
+    l->names = arena_array(&c->mem, total + 1, sizeof *l->names);
+    l->sorted = arena_array(&c->mem, total + 1, sizeof *l->sorted);
+    size_t *place = arena_array(&c->mem, total + 1, sizeof *place);
+    if (!l->names || !l->sorted || !place) return false;
     for (size_t i = 0; i < m->n_groups; i++)
-        for (size_t k = 0; k < m->groups[i].n_names; k++) names[len++] = m->groups[i].names[k].name;
-    for (size_t i = 0; i < m->n_required; i++) names[len++] = m->required[i];
-    qsort(names, len, sizeof *names, compare_str);
+        for (size_t k = 0; k < m->groups[i].n_names; k++, len++)
+            l->sorted[len] = (name_place){m->groups[i].names[k].name, len};
+    for (size_t i = 0; i < m->n_required; i++, len++)
+        l->sorted[len] = (name_place){m->required[i], len};
+    qsort(l->sorted, len, sizeof *l->sorted, compare_places);
+    /* Of those alike the first counts; then places without gaps. */
     for (size_t i = 0; i < len; i++)
-        if (!kept || !str_eq(names[kept - 1], names[i])) names[kept++] = names[i];
-    *n = kept;
-    return names;
+        if (!kept || !str_eq(l->sorted[kept - 1].name, l->sorted[i].name))
+            l->sorted[kept++] = l->sorted[i];
+    for (size_t i = 0; i < kept; i++) place[l->sorted[i].at] = 1;
+    for (size_t i = 0, n = 0; i < len; i++) n += place[i], place[i] = n;
+    for (size_t i = 0; i < kept; i++) {
+        l->sorted[i].at = place[l->sorted[i].at] - 1;
+        l->names[l->sorted[i].at] = l->sorted[i].name;
+    }
+    l->n = kept;
+    return true;
 }
 
 /* What the groups together want under every listed name. */
-static bool name_schemas(schema_ctx *c, const map_shape *m, const str *names, size_t n, sx *out) {
+static bool name_schemas(schema_ctx *c, const map_shape *m, const name_list *l, sx *out) {
+    const str *names = l->names;
+    size_t n = l->n;
     bool *found = arena_array(&c->mem, n + 1, sizeof *found);
     if (!found) return false;
     for (size_t i = 0; i < n; i++) out[i] = SX_TRUE;
@@ -413,7 +446,7 @@ static bool name_schemas(schema_ctx *c, const map_shape *m, const str *names, si
         const key_group *g = &m->groups[i];
         memset(found, 0, n);
         for (size_t k = 0; k < g->n_names; k++) {
-            size_t at = (size_t)(find_name(names, n, g->names[k].name) - names);
+            size_t at = find_name(l, g->names[k].name);
             found[at] = true;
             out[at] = schema_and(c, (sx[]){out[at], g->names[k].what}, 2);
         }
@@ -432,11 +465,13 @@ static bool name_schemas(schema_ctx *c, const map_shape *m, const str *names, si
 
 static bool emit_map(schema_ctx *c, const map_shape *m) {
     grammar_builder *b = c->b;
-    size_t n = 0, n_patterns = 0;
-    str *names = list_names(c, m, &n);
-    sx *what = names ? arena_array(&c->mem, n + 1, sizeof *what) : NULL;
+    name_list listed = {0};
+    bool has_names = list_names(c, m, &listed);
+    const str *names = listed.names;
+    size_t n = listed.n, n_patterns = 0;
+    sx *what = has_names ? arena_array(&c->mem, n + 1, sizeof *what) : NULL;
     bool *bad = what ? arena_array(&c->mem, n + 1, sizeof *bad) : NULL;
-    if (!bad || !name_schemas(c, m, names, n, what))
+    if (!bad || !name_schemas(c, m, &listed, what))
         return schema_failed(c) ? false : out_of_memory(c);
     if (n > MAX_NAMED) return beyond(c, "properties in one object", MAX_NAMED);
     bool others = true;
@@ -479,6 +514,8 @@ static bool emit_map(schema_ctx *c, const map_shape *m) {
                    .n_required = (uint32_t)m->n_required,
                    .min = m->min,
                    .max = m->max,
+                   .is_ordered = m->n_some == 0 && m->min <= m->n_required &&
+                                 (!c->o.lenient || m->n_required == n),
                    .first = k.first,
                    .choices = k.choices};
     o.required = calloc(o.n_words + 1, sizeof *o.required);
@@ -492,7 +529,7 @@ static bool emit_map(schema_ctx *c, const map_shape *m) {
         ok = add_slot(&k, what[i], somes);
     }
     for (size_t i = 0; i < m->n_required && ok; i++) {
-        size_t at = (size_t)(find_name(names, n, m->required[i]) - names);
+        size_t at = find_name(&listed, m->required[i]);
         o.required[at >> 6] |= 1ull << (at & 63);
     }
     for (size_t i = n; i < n + m->n_some && ok; i++) o.required[i >> 6] |= 1ull << (i & 63);
@@ -520,6 +557,7 @@ static bool emit_map(schema_ctx *c, const map_shape *m) {
         builder_mix(b, (uint64_t)k.choices[i].node << 32 | k.choices[i].hits);
     for (uint32_t w = 0; w < o.n_words; w++) builder_mix(b, o.required[w]);
     builder_mix(b, (uint64_t)o.min << 32 | o.max);
+    builder_mix(b, o.is_ordered);
     b->objs[b->n_objs++] = o;
     return true;
 }

@@ -106,6 +106,14 @@ const frame *step_add_seen(stepper *s, const frame *seen, uint64_t x);
 /* All, or only the required ones where there is room for no others. */
 typedef struct obj_room obj_room;
 obj_room step_find_room(const stepper *s, const obj_shape *o, const frame *f);
+/* Of a word of properties: those whose places are in the room's. */
+static inline uint64_t step_room_names(obj_room r, uint32_t w) {
+    uint32_t at = w * 64;
+    uint64_t names = UINT64_MAX;
+    if (r.from > at) names = r.from - at < 64 ? names << (r.from - at) : 0;
+    if (r.to < at + 64) names &= r.to > at ? UINT64_MAX >> (64 - (r.to - at)) : 0;
+    return names;
+}
 enum { COVER_WORDS = 4, COVER_WORK = 3000 };
 /* Can `room` more properties be all that is still required? `classes` of others and (NULL: all) named
  * properties to begin with. By trying; what takes too long is taken to be possible. */

@@ -95,6 +95,7 @@ void step_key(stepper *s, const frame *f, uint8_t c) {
     int32_t label = d->label[key->q];
     bool named = (uint32_t)label < o->n_named;
     uint64_t bit = 1ull << (label & 63);
+    if (named && ((uint32_t)label < room.from || (uint32_t)label >= room.to)) return;
     if (named ? (object->words[label >> 6] & bit) != 0 : step_was_seen(object->seen, key->x))
         return;
     const frame *seen = named ? object->seen : NULL;

@@ -32,6 +32,20 @@ static bool step_find_unseen(const dfa *d, uint32_t q, uint64_t x, int32_t least
     return false;
 }
 
+/* Behind the last name that has come, up to the first that has to. */
+static void find_places(const obj_shape *o, const frame *f, uint32_t *from, uint32_t *to) {
+    for (uint32_t w = o->n_words; w-- > 0;)
+        if (f->words[w]) {
+            *from = w * 64 + 64 - (uint32_t)__builtin_clzll(f->words[w]);
+            break;
+        }
+    for (uint32_t w = 0; w < o->n_words; w++)
+        if (o->required[w] & ~f->words[w]) {
+            *to = w * 64 + 1 + (uint32_t)__builtin_ctzll(o->required[w] & ~f->words[w]);
+            break;
+        }
+}
+
 obj_room step_find_room(const stepper *s, const obj_shape *o, const frame *f) {
     uint32_t missing = 0;
     for (uint32_t w = 0; w < o->n_words; w++)
@@ -43,9 +57,12 @@ obj_room step_find_room(const stepper *s, const obj_shape *o, const frame *f) {
     bool full = o->max != UINT32_MAX && f->n + missing >= o->max;
     /* At the bottom nothing that is not needed may be opened. */
     bool deep = f->depth + s->g->max_height > GRAMMAR_MAX_JSON_DEPTH && f->n + missing >= o->min;
-    return (obj_room){.none = o->max != UINT32_MAX && f->n >= o->max,
-                      .named_only_required = full || deep,
-                      .others = !full && !deep && o->has_others};
+    obj_room room = {.none = o->max != UINT32_MAX && f->n >= o->max,
+                     .named_only_required = full || deep,
+                     .others = !full && !deep && o->has_others,
+                     .to = UINT32_MAX};
+    if (o->is_ordered && !s->exact) find_places(o, f, &room.from, &room.to);
+    return room;
 }
 
 /* Of a word: the bits that are no names. */
@@ -104,7 +121,7 @@ bool step_key_is_possible(const obj_shape *o, const dfa *d, const frame *f, obj_
         return step_can_cover(o, f->words, o->max - f->n, classes, reach, true, &work);
     }
     for (uint32_t w = 0; w < o->n_words; w++) {
-        uint64_t free_names = reach[w] & ~f->words[w];
+        uint64_t free_names = reach[w] & ~f->words[w] & step_room_names(room, w);
         if (room.named_only_required)
             free_names &= o->required[w];
         else if (o->n_some)

@@ -169,6 +169,72 @@ static void test_schemas(void **state) {
                  LIST("\"2023-02-29\"", "\"2024-11-31\""));
 }
 
+/* Is the text taken by one who writes, not only by one who reads? */
+static bool is_written(const grammar *g, const char *text) {
+    matcher *m = matcher_new(g, NULL, (matcher_options){0}, NULL);
+    bool ok = matcher_push(m, str_from(text)) == strlen(text) && matcher_can_end(m);
+    matcher_free(m);
+    return ok;
+}
+
+/* Properties are written in the schema's order, which is not the alphabet's, and read in any. */
+static void test_order_of_properties(void **state) {
+    (void)state;
+    static const struct {
+        const char *schema, *in_order[4], *out_of_order[4];
+        bool lenient;
+    } rows[] = {
+        {"{\"properties\":{\"z\":{},\"a\":{},\"m\":{}},\"required\":[\"m\",\"a\",\"z\"],\"additionalProperties\":false}",
+         {"{\"z\":1,\"a\":2,\"m\":3}"},
+         {"{\"a\":2,\"z\":1,\"m\":3}", "{\"z\":1,\"m\":3,\"a\":2}"},
+         false},
+        /* what may be missing is passed over; behind it it comes no more */
+        {"{\"properties\":{\"z\":{},\"a\":{},\"m\":{}},\"required\":[\"a\"],\"additionalProperties\":false}",
+         {"{\"a\":2}", "{\"z\":1,\"a\":2}", "{\"a\":2,\"m\":3}"},
+         {"{\"a\":2,\"z\":1}", "{\"m\":3,\"a\":2}"},
+         false},
+        /* others have no place of their own */
+        {"{\"properties\":{\"z\":{},\"a\":{}},\"required\":[\"z\"]}",
+         {"{\"x\":0,\"z\":1,\"y\":0,\"a\":2,\"w\":0}", "{\"z\":1,\"w\":0}"},
+         {"{\"a\":2,\"z\":1}"},
+         false},
+        {"{\"allOf\":[{\"properties\":{\"n\":{},\"b\":{}}},{\"properties\":{\"a\":{},\"b\":{}}}],\"required\":[\"y\",\"n\"]}",
+         {"{\"n\":1,\"b\":1,\"a\":1,\"y\":1}", "{\"n\":1,\"y\":1}"},
+         {"{\"n\":1,\"a\":1,\"b\":1,\"y\":1}", "{\"y\":1,\"n\":1}"},
+         false},
+        /* more properties than are required: any of them may make up the number, in any order */
+        {"{\"properties\":{\"z\":{},\"a\":{}},\"additionalProperties\":false,\"minProperties\":2}",
+         {"{\"z\":1,\"a\":2}", "{\"a\":2,\"z\":1}"},
+         {NULL},
+         false},
+        /* leniently nothing is lost */
+        {"{\"properties\":{\"z\":{},\"a\":{}},\"required\":[\"a\"]}",
+         {"{\"a\":2}", "{\"z\":1,\"a\":2}", "{\"a\":2,\"z\":1}"},
+         {NULL},
+         true},
+        {"{\"properties\":{\"z\":{},\"a\":{}},\"required\":[\"a\",\"z\"]}",
+         {"{\"z\":1,\"a\":2}"},
+         {"{\"a\":2,\"z\":1}"},
+         true},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        json_t *schema = json_loads(rows[i].schema, 0, NULL);
+        grammar_schema_options o = {.lenient = rows[i].lenient};
+        grammar *g = grammar_from_schema(schema, &o, NULL);
+        assert_non_null(g);
+        for (int k = 0; k < 4 && rows[i].in_order[k]; k++)
+            if (!is_written(g, rows[i].in_order[k]) ||
+                !grammar_accepts(g, str_from(rows[i].in_order[k])))
+                fail_msg("%s: %s", rows[i].schema, rows[i].in_order[k]);
+        for (int k = 0; k < 4 && rows[i].out_of_order[k]; k++)
+            if (is_written(g, rows[i].out_of_order[k]) ||
+                !grammar_accepts(g, str_from(rows[i].out_of_order[k])))
+                fail_msg("%s: %s", rows[i].schema, rows[i].out_of_order[k]);
+        grammar_unref(g);
+        json_decref(schema);
+    }
+}
+
 /* A format, a length and a pattern in one string: counted side by side, not multiplied. */
 static void test_formats_with_lengths(void **state) {
     (void)state;
@@ -237,9 +303,13 @@ static void test_schema_errors(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_builder),       cmocka_unit_test(test_recursion),
-        cmocka_unit_test(test_patterns),      cmocka_unit_test(test_schemas),
-        cmocka_unit_test(test_schema_errors), cmocka_unit_test(test_formats_with_lengths),
+        cmocka_unit_test(test_builder),
+        cmocka_unit_test(test_recursion),
+        cmocka_unit_test(test_patterns),
+        cmocka_unit_test(test_schemas),
+        cmocka_unit_test(test_schema_errors),
+        cmocka_unit_test(test_order_of_properties),
+        cmocka_unit_test(test_formats_with_lengths),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -63,36 +63,40 @@ str batch_get_line(const batch_job *k, size_t n) {
  * holds is its handler's business. */
 void batch_validate(batch_job *k, json_t *errors) {
     json_t *seen = json_object();
+    size_t n_lines = 0, counted = 0; /* empty ones too, up to there */
     const char *endpoint = json_string_value(json_object_get(k->object, "endpoint"));
     if (k->n == 0)
         batch_add_error(errors, "empty_file", 0, NULL, "The input file has no requests.");
     for (size_t i = 0; i < k->n && json_array_size(errors) < BATCH_MAX_ERRORS; i++) {
         error err = {0};
         str line = batch_get_line(k, i);
+        for (; counted < k->starts[2 * i + 1]; counted++) n_lines += k->text[counted] == '\n';
         json_t *v = line.len <= BATCH_MAX_LINE ? json_parse(line, &err) : NULL;
         str id = json_str(json_object_get(v, "custom_id"));
         json_t *body = json_object_get(v, "body");
         if (line.len > BATCH_MAX_LINE)
-            batch_add_error(errors, "request_too_large", i + 1, NULL, "This line is too long.");
+            batch_add_error(errors, "request_too_large", n_lines + 1, NULL,
+                            "This line is too long.");
         else if (!v)
-            batch_add_error(errors, "invalid_json_line", i + 1, NULL,
+            batch_add_error(errors, "invalid_json_line", n_lines + 1, NULL,
                             "This line is not parseable as valid JSON.");
         else if (!json_is_object(v))
-            batch_add_error(errors, "invalid_request", i + 1, NULL,
+            batch_add_error(errors, "invalid_request", n_lines + 1, NULL,
                             "This line is not a JSON object.");
         else if (!id.len)
-            batch_add_error(errors, "missing_required_parameter", i + 1, "custom_id",
+            batch_add_error(errors, "missing_required_parameter", n_lines + 1, "custom_id",
                             "Missing required parameter: 'custom_id'.");
         else if (json_object_getn(seen, id.ptr, id.len))
-            batch_add_error(errors, "duplicate_custom_id", i + 1, "custom_id",
+            batch_add_error(errors, "duplicate_custom_id", n_lines + 1, "custom_id",
                             "This custom_id was used by an earlier line.");
         else if (!str_is(json_str(json_object_get(v, "method")), "POST"))
-            batch_add_error(errors, "invalid_method", i + 1, "method", "The method must be POST.");
+            batch_add_error(errors, "invalid_method", n_lines + 1, "method",
+                            "The method must be POST.");
         else if (!str_is(json_str(json_object_get(v, "url")), endpoint))
-            batch_add_error(errors, "mismatched_endpoint", i + 1, "url",
+            batch_add_error(errors, "mismatched_endpoint", n_lines + 1, "url",
                             "The url is not the batch's endpoint.");
         else if (!json_is_object(body))
-            batch_add_error(errors, "missing_required_parameter", i + 1, "body",
+            batch_add_error(errors, "missing_required_parameter", n_lines + 1, "body",
                             "Missing required parameter: 'body'.");
         else if (i == 0)
             json_object_set_new(k->object, "model",

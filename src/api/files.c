@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "api/multipart.h"
@@ -221,7 +222,13 @@ void route_file_content(api *a, http_req *r, str arg) {
         (d->fd = store_open_content(a->store, row.content, &err)) >= 0) {
         d->at = 0;
         http_own(r, d, end_download);
-        http_reply_stream(r, "application/octet-stream", pull_content, d);
+        struct stat st;
+        if (fstat(d->fd, &st) == 0)
+            http_reply_bytes(r, "application/octet-stream", (size_t)st.st_size, pull_content, d);
+        else {
+            error_set(&err, ERR_IO, NULL, "The file cannot be read.");
+            http_reply_error(r, &err);
+        }
     } else
         http_reply_error(r, &err);
 }

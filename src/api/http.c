@@ -291,7 +291,6 @@ void http_reply_error(http_req *r, const error *err) {
 }
 
 static ssize_t read_stream(void *cls, uint64_t pos, char *to, size_t max) {
-    (void)pos;
     http_req *r = cls;
     unpark(r);
     if (atomic_load(&r->gone)) return MHD_CONTENT_READER_END_WITH_ERROR;
@@ -317,10 +316,13 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *to, size_t max) {
     if (n > max) n = max;
     memcpy(to, r->out.ptr + r->out_sent, n);
     r->out_sent += n;
+    if (pos + n == r->n_bytes) r->finished = true; /* nobody asks for an end that is known */
     return (ssize_t)n;
 }
 
-void http_reply_stream(http_req *r, const char *type, http_pull_fn *pull, void *ctx) {
+/* n_bytes: MHD_SIZE_UNKNOWN, or how many there will be. */
+static void reply_pulled(http_req *r, const char *type, uint64_t n_bytes, http_pull_fn *pull,
+                         void *ctx) {
     r->pull = pull;
     r->ctx = ctx;
     r->is_events = strcmp(type, "text/event-stream") == 0;
@@ -332,9 +334,25 @@ void http_reply_stream(http_req *r, const char *type, http_pull_fn *pull, void *
     r->out.max = HTTP_STREAM_CAP * 16; /* one event may be large; pulls stop at PULL_TARGET */
     http_add_header(r, "Cache-Control", "no-cache");
     http_add_header(r, "X-Accel-Buffering", "no");
+    r->n_bytes = n_bytes;
+    /* The library ends the body of an answer to HEAD, which has none: the next answer on the connection
+     * would begin with that end. */
+    bool no_body = n_bytes == MHD_SIZE_UNKNOWN && strcmp(r->method, "HEAD") == 0;
+    if (no_body) r->finished = true;
     finish_response(
         r, 200,
-        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 32 * 1024, read_stream, r, NULL), type);
+        no_body ? MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT)
+                : MHD_create_response_from_callback(n_bytes, 32 * 1024, read_stream, r, NULL),
+        type);
+}
+
+void http_reply_stream(http_req *r, const char *type, http_pull_fn *pull, void *ctx) {
+    reply_pulled(r, type, MHD_SIZE_UNKNOWN, pull, ctx);
+}
+
+void http_reply_bytes(http_req *r, const char *type, size_t n_bytes, http_pull_fn *pull,
+                      void *ctx) {
+    reply_pulled(r, type, n_bytes, pull, ctx);
 }
 
 void http_reply_later(http_req *r, http_step_fn *step, void *ctx) {

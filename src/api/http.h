@@ -121,6 +121,9 @@ void http_own_late(http_req *r, void *ctx, void (*free_fn)(void *ctx));
 void http_reply(http_req *r, int status, const char *content_type, buf *body);
 void http_reply_error(http_req *r, const error *err);
 void http_reply_stream(http_req *r, const char *content_type, http_pull_fn *pull, void *ctx);
+/* The same of what has n_bytes in all: pull gives that many. */
+void http_reply_bytes(http_req *r, const char *content_type, size_t n_bytes, http_pull_fn *pull,
+                      void *ctx);
 void http_reply_later(http_req *r, http_step_fn *step, void *ctx);
 
 /* There is something to do for this request. Any thread, while the request lives. */

@@ -65,7 +65,8 @@ struct http_req {
     http_step_fn *step;
     void *ctx;
     buf out;
-    size_t out_sent; /* bytes of `out` the library has */
+    size_t out_sent;  /* bytes of `out` the library has */
+    uint64_t n_bytes; /* of all that is pulled, when it is known */
     bool pull_done;
     atomic_int state;
     atomic_bool gone;

@@ -256,7 +256,11 @@ static http_pull_result pull(http_req *r, void *ctx, buf *out) {
     if (!k->ended) k->ended = backend_take(k->b, &k->text, &k->err);
     str fresh = str_make(k->text.ptr + k->sent, k->text.len - k->sent);
     if (!k->ended) fresh.len = utf8_complete_prefix(fresh);
-    k->sent += fresh.len;
+    /* White space at either end is not of the text: what may be its end waits for more. */
+    str words = str_trim(fresh);
+    const char *from = k->sent ? fresh.ptr : words.ptr;
+    fresh = words.len ? str_make(from, (size_t)(words.ptr + words.len - from)) : (str){0};
+    if (fresh.len) k->sent = (size_t)(fresh.ptr + fresh.len - k->text.ptr);
     if (!k->ended && !fresh.len) return HTTP_WAIT;
     if (error_is_set(&k->err)) {
         sse_error(out, &k->err);

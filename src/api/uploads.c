@@ -125,6 +125,19 @@ static bool get_pending(api *a, http_req *r, str id, upload *u, error *err) {
                      STR_ARG(u->status));
 }
 
+/* In the operation that changes it: another request may have ended it meanwhile. */
+static bool still_takes_parts(store_tx *tx, str id, error *err) {
+    arena mem;
+    store_row row;
+    arena_init(&mem, 0);
+    bool ok =
+        store_get(tx, "upload", id, &mem, &row, err) &&
+        (str_is(row.tag, "pending") || error_set(err, ERR_INVALID_VALUE, "upload_id",
+                                                 "This upload is %.*s already.", STR_ARG(row.tag)));
+    arena_deinit(&mem);
+    return ok;
+}
+
 /* ── create, cancel ── */
 
 static bool save(store_tx *tx, void *ctx, error *err) {
@@ -167,7 +180,8 @@ void route_upload_create(api *a, http_req *r, str arg) {
 
 static bool save_cancelled(store_tx *tx, void *ctx, error *err) {
     upload *u = ctx;
-    return store_delete_children(tx, "part", u->id, err) && put_upload(tx, u, err);
+    return still_takes_parts(tx, u->id, err) && store_delete_children(tx, "part", u->id, err) &&
+           put_upload(tx, u, err);
 }
 
 void route_upload_cancel(api *a, http_req *r, str arg) {
@@ -220,7 +234,8 @@ static bool put_part(store_tx *tx, void *ctx, error *err) {
                      .content = str_from(p->content.hash),
                      .data = buf_str(&data),
                      .extra = str_from(bytes)};
-    bool ok = store_keep_content(tx, &p->content, err) && store_put(tx, &row, err);
+    bool ok = still_takes_parts(tx, p->u.id, err) && store_keep_content(tx, &p->content, err) &&
+              store_put(tx, &row, err);
     buf_deinit(&data);
     return ok;
 }
@@ -283,8 +298,8 @@ static bool put_joined(store_tx *tx, void *ctx, error *err) {
     file_render(&k->f, &object);
     done.status = STR("completed");
     done.file = buf_str(&object);
-    bool ok = file_put(tx, &k->f, err) && store_delete_children(tx, "part", k->u.id, err) &&
-              put_upload(tx, &done, err);
+    bool ok = still_takes_parts(tx, k->u.id, err) && file_put(tx, &k->f, err) &&
+              store_delete_children(tx, "part", k->u.id, err) && put_upload(tx, &done, err);
     buf_deinit(&object);
     return ok;
 }

@@ -82,6 +82,11 @@ def a_command_hears():
         events = [json.loads(l[6:]) for l in form(s, AUDIO, *ask, ("stream", "true")).splitlines() if l.startswith("data: ")]
         assert "".join(e["delta"] for e in events[:-1]) == want and events[-1]["type"] == "transcript.text.done" and events[-1]["text"] == want
 
+    # A stream says what the whole answer says: white space at its ends is no part of it, however it comes.
+    with Server("--transcribe-command", "printf ' \\n'; sleep 0.1; printf ' one '; sleep 0.1; printf '\\n two'; sleep 0.1; printf ' \\n\\n'") as s:
+        events = [json.loads(l[6:]) for l in form(s, AUDIO, TEXTS, ("file", ("a.wav", data)), ("stream", "true")).splitlines() if l.startswith("data: ")]
+        assert "".join(e["delta"] for e in events[:-1]) == events[-1]["text"] == "one \n two", events
+
 
 @test
 def a_command_draws():

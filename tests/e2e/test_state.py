@@ -563,6 +563,41 @@ def files_and_uploads():
 
 
 @test
+def an_upload_is_completed_once():
+    with Server("--ctx", 4096) as s:
+        for other in "complete", "cancel":
+            u = s.post("/v1/uploads", {"filename": "a", "purpose": "user_data", "bytes": 1, "mime_type": "x/y"})
+            body, headers = form([("data", ("a", b"x"))])
+            p = s.post(f"/v1/uploads/{u['id']}/parts", body, headers=headers)
+            got = []
+
+            def end(how):
+                got.append(s.request("POST", f"/v1/uploads/{u['id']}/{how}", {"part_ids": [p["id"]]} if how == "complete" else None)[0])
+            threads = [threading.Thread(target=end, args=(how,)) for how in ("complete", other) * 4]
+            for t in threads:
+                t.start()
+            for t in threads:
+                t.join()
+            assert sorted(got) == [200] + [400] * 7, got
+        assert len(s.get("/v1/files")["data"]) <= 2
+
+
+@test
+def a_content_tells_its_length():
+    """Also to HEAD, whose answer has no body, not even the end of one: it would be read as the next answer."""
+    with Server("--ctx", 4096) as s:
+        f = upload(s, b"0123456789", "user_data")
+        e = events(s, "/v1/responses", dict(ASK, input="Say hi", stream=True))
+        status, h, data = s.request("GET", f"/v1/files/{f['id']}/content")
+        assert (status, h["content-length"], data) == (200, "10", b"0123456789"), h
+        for path, length in (f"/v1/files/{f['id']}/content", b"Content-Length: 10"), (f"/v1/responses/{e[0]['response']['id']}?stream=true", b""):
+            head = f"HEAD {path} HTTP/1.1\r\nHost: 127.0.0.1:{s.port}\r\n"
+            got = s.raw((head + "\r\n" + head + "Connection: close\r\n\r\n").encode(), until_close=True)
+            first, second, rest = got.split(b"\r\n\r\n")
+            assert not rest and all(a.startswith(b"HTTP/1.1 200 OK\r\n") and length in a and b"chunked" not in a for a in (first, second)), got
+
+
+@test
 def a_full_disk_is_a_507_and_leaves_nothing():
     if os.geteuid() != 0:
         raise Skip("needs root to mount a small file system")
@@ -750,6 +785,9 @@ def ids_of_lines_are_compared_whole():
         assert [json.loads(l)["custom_id"] for l in content(s, b["output_file_id"]).splitlines()] == ids
         b = ended(s, batch(s, "\n".join(json.dumps(dict(one, custom_id=i)) for i in ids + ["a\0c"]).encode()))
         assert [(e["line"], e["code"]) for e in b["errors"]["data"]] == [(5, "duplicate_custom_id")]
+        # A line's number is that of the file, where empty ones count.
+        b = ended(s, batch(s, b"\n \r\n" + lines(1) + b"\n\nnope\n"))
+        assert [(e["line"], e["code"]) for e in b["errors"]["data"]] == [(5, "invalid_json_line")], b["errors"]
 
 
 @test

@@ -43,18 +43,31 @@ void model_encode(scratch *s, str piece) {
 static void encode_new(scratch *s, str text) {
     buf prefixed = {0};
     text = normal_apply(s, text);
-    if (s->t->space_prefix && text.len) {
+    if (s->t->space_prefix && !s->goes_on && (text.len || s->is_cut)) {
         buf_append_char(&prefixed, ' ');
         buf_append_str(&prefixed, text);
         if (prefixed.failed) s->failed = true;
         text = buf_str(&prefixed);
     }
-    if (!s->failed && text.len) split_encode(s, text);
+    if (s->t->model == MODEL_UNIGRAM && (s->goes_on || s->is_cut)) {
+        buf_append_str(&s->joined, text);
+        if (s->joined.failed) s->failed = true;
+    } else if (!s->failed && text.len)
+        split_encode(s, text);
     buf_deinit(&prefixed);
 }
 
+static void encode_joined(scratch *s) {
+    if (s->joined.len && !s->failed) split_encode(s, buf_str(&s->joined));
+    buf_clear(&s->joined);
+}
+
 static void encode_text(scratch *s, str text, tok_cache *cache) {
-    if (!text.len || s->failed || (cache && cache_find(cache, s, text))) return;
+    bool is_whole = !s->goes_on && !s->is_cut;
+    if (!is_whole) cache = NULL; /* its ids depend on its neighbours */
+    if ((!text.len && (is_whole || s->goes_on)) || s->failed ||
+        (cache && cache_find(cache, s, text)))
+        return;
     size_t from = s->out->n;
     bool was_first = s->first;
     encode_new(s, text);
@@ -146,14 +159,25 @@ static void encode_all(scratch *s, str text, const tok_encode_opts *opts) {
             continue;
         }
         size_t end = t->flags[id] & T_LSTRIP ? strip_back(text, begin, at) : at;
+        bool is_word = t->words_inside && t->flags[id] & T_USER && !(t->flags[id] & T_CONTROL);
+        s->is_cut = is_word;
         encode_text(s, str_make(text.ptr + begin, end - begin), opts->cache);
-        tok_ids_push(s->out, id);
-        s->first = false;
+        /* In a unigram a word competes with the tokens around it, unless it is like markup and trusted. */
+        if (is_word && t->model == MODEL_UNIGRAM &&
+            !(s->bars_markup && vocab_is_markup(piece_of(t, id))))
+            buf_append_str(&s->joined, piece_of(t, id));
+        else {
+            encode_joined(s);
+            tok_ids_push(s->out, id);
+        }
+        s->first = s->is_cut = false;
+        s->goes_on = is_word;
         at += piece_of(t, id).len;
         if (t->flags[id] & T_RSTRIP) at = strip_forward(text, at);
         begin = at;
     }
     encode_text(s, str_make(text.ptr + begin, text.len - begin), opts->cache);
+    encode_joined(s);
 }
 
 bool tok_encode(const tok *t, str text, tok_encode_opts opts, tok_ids *out, error *err) {
@@ -161,7 +185,7 @@ bool tok_encode(const tok *t, str text, tok_encode_opts opts, tok_ids *out, erro
         return error_set(err, ERR_STRING_ABOVE_MAX, NULL,
                          "The text is %zu bytes long; at most %zu are encoded.", text.len,
                          TOK_MAX_TEXT_BYTES);
-    scratch s = {.t = t, .out = out, .first = true};
+    scratch s = {.t = t, .out = out, .first = true, .bars_markup = opts.trusted != NULL};
     if (opts.add_bos && t->bos >= 0) tok_ids_push(out, t->bos);
     encode_all(&s, text, &opts);
     if (opts.add_eos && t->eos >= 0) tok_ids_push(out, t->eos);
@@ -170,6 +194,7 @@ bool tok_encode(const tok *t, str text, tok_encode_opts opts, tok_ids *out, erro
     buf_deinit(&s.norm[0]);
     buf_deinit(&s.norm[1]);
     buf_deinit(&s.model);
+    buf_deinit(&s.joined);
     free(s.symbols);
     free(s.heap);
     if (!failed) return true;

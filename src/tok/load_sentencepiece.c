@@ -166,7 +166,7 @@ static bool load_model(tok *t, str model, error *err) {
     t->model = unigram ? MODEL_UNIGRAM : MODEL_BPE;
     t->kind = unigram ? TOK_UNIGRAM : TOK_SPM;
     t->order = MERGE_BY_SCORE;
-    t->underline = t->unsplit = t->fuse_unknown = true;
+    t->underline = t->unsplit = t->fuse_unknown = t->words_inside = true;
     t->space_prefix = t->strips_first_space = sp.add_prefix;
     t->add_bos = !unigram;
     t->add_eos = t->float_sums = unigram;

@@ -226,17 +226,18 @@ static str strip(str s, bool left, bool right) {
     return s;
 }
 
-static void squeeze(str text, buf *out) {
+static void squeeze(const scratch *s, str text, buf *out) {
     bool pending = false;
     for (size_t i = 0; i < text.len; i++) {
         if (text.ptr[i] == ' ') {
-            pending = out->len > 0;
+            pending = out->len > 0 || s->goes_on;
             continue;
         }
         if (pending) buf_append_char(out, ' ');
         pending = false;
         buf_append_char(out, text.ptr[i]);
     }
+    if (pending && s->is_cut) buf_append_char(out, ' ');
 }
 
 /* ── SentencePiece's precompiled rules ──
@@ -339,7 +340,7 @@ str normal_apply(scratch *s, str text) {
             break;
         case NORMAL_REPLACE: replace(s, step, text, out); break;
         case NORMAL_CHARSMAP: charsmap(step->from, text, out); break;
-        case NORMAL_SQUEEZE: squeeze(text, out); break;
+        case NORMAL_SQUEEZE: squeeze(s, text, out); break;
         }
         if (out->failed) s->failed = true;
         if (s->failed) return (str){0};

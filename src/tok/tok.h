@@ -39,7 +39,9 @@ tok *tok_load_tiktoken(str ranks, const char *pattern_name, const tok_special *s
                        size_t n_special, error *err);
 /* o200k_harmony: the o200k_base ranks with harmony's 1,091 special tokens (ids up to 201088). */
 tok *tok_load_harmony(str o200k_ranks, error *err);
-/* SentencePiece's own model file (a protobuf), BPE or unigram. */
+/* SentencePiece's own model file (a protobuf), BPE or unigram. Its user-defined words are whole parts of the
+ * text around them: no space is put in front of what follows one. (Those with a space in them are
+ * taken where they stand; SentencePiece itself never finds them.) */
 tok *tok_load_sentencepiece(str model, error *err);
 /* llama2.c's tokenizer.bin: scores and texts, ids 1 and 2 are <s> and </s>. */
 tok *tok_load_llama2c(str bytes, error *err);

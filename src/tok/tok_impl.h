@@ -180,6 +180,8 @@ struct tok {
     bool space_prefix; /* a space goes before text that follows nothing or a special token */
     bool unsplit;      /* no pre-tokeniser: the text may be cut where no token reaches across */
     bool float_sums;   /* unigram: what has been added up is kept as a float */
+    bool
+        words_inside; /* user-defined words belong to the text around them, as SentencePiece has it */
     float unknown_score;
 
     normal_step *normal;
@@ -266,6 +268,9 @@ typedef struct scratch {
     void *symbols, *heap;
     size_t cap_symbols, cap_heap;
     bool first; /* nothing of this call has been encoded yet */
+    buf joined; /* normalised stretches and the words between them, for a unigram to choose from */
+    bool goes_on, is_cut; /* words_inside: such a word stands in front of this stretch; behind it */
+    bool bars_markup; /* only places that are trusted have words like <…>; those are cut out */
     bool failed;
 } scratch;
 

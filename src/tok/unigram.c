@@ -19,6 +19,13 @@ static double rounded(const tok *t, double score) {
     return t->float_sums ? (double)(float)score : score;
 }
 
+/* A word the user defined wins, for it costs next to nothing: in SentencePiece itself a tenth, which only
+ * decides how sums are rounded. */
+static double score_of(const tok *t, int32_t id) {
+    if (!(t->flags[id] & T_USER)) return (double)t->scores[id];
+    return t->words_inside ? -0.1 : 0.0;
+}
+
 /* Viterbi over byte offsets of one piece; only character boundaries are reached. */
 void unigram_encode(scratch *s, str piece) {
     const tok *t = s->t;
@@ -37,10 +44,10 @@ void unigram_encode(scratch *s, str piece) {
         bool single = false;
         for (size_t d = 1; lo < hi; d++) {
             int32_t id = t->sorted[lo];
-            if (t->at[id + 1] - t->at[id] == d) {
-                /* A mark the user defined always wins, as if it were likelier than any other way. */
-                double score =
-                    best[at].score + (t->flags[id] & T_USER ? 0.0 : (double)t->scores[id]);
+            bool is_barred =
+                s->bars_markup && t->flags[id] & T_USER && vocab_is_markup(piece_of(t, id));
+            if (t->at[id + 1] - t->at[id] == d && !is_barred) {
+                double score = best[at].score + score_of(t, id);
                 step *to = &best[at + d];
                 if (to->from == UINT32_MAX || score > to->score)
                     *to = (step){rounded(t, score), (uint32_t)at, id};

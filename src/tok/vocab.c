@@ -206,7 +206,8 @@ bool vocab_is_markup(str piece) {
 /* May come out of ordinary text. */
 static bool is_ordinary(const tok *t, int32_t id) {
     if (t->flags[id] & (T_CONTROL | T_UNKNOWN | T_BYTE | T_UNUSED)) return false;
-    if (t->flags[id] & T_USER && vocab_is_markup(piece_of(t, id))) return false;
+    if (t->flags[id] & T_USER && vocab_is_markup(piece_of(t, id)))
+        return t->words_inside && t->model == MODEL_UNIGRAM; /* see scratch.bars_markup */
     return t->at[id + 1] > t->at[id];
 }
 

@@ -264,10 +264,10 @@ class Bert:
 
 # ── Tests ──
 
-def compare(name, load, oracle, specials=(), broken=True, skip=lambda t: False):
+def compare(name, load, oracle, specials=(), broken=True, skip=lambda t: False, mixed=()):
     """Every text without special tokens, and some with them between two texts that are encoded apart."""
     r = random.Random(f"{SEED} {name}")
-    texts = [t for t in (text(r, (), broken) for _ in range(N)) if not skip(t) and not any(s.encode() in t for s in specials)]
+    texts = [t for t in (text(r, mixed, broken) for _ in range(N)) if not skip(t) and not any(s.encode() in t for s in specials)]
     said = judge("tests/unit/tok/test_encode", "ORIEL_ENCODE", [load] + [{"bytes": t.hex()} for t in texts])
     assert "loaded" in said[0], f"{name}: {said[0]}"
     bad = []
@@ -350,6 +350,71 @@ def sentencepiece_says_the_same():
                 f.write(model.getvalue())
             own = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
             bad += compare(f"{kind} {more}", {"load": "sentencepiece", "path": small}, lambda t: own.encode(t.decode()), broken=False, skip=lambda t: marks(t) or b"\xe2\x96\x81" in t)[0]
+    fail_on(bad)
+
+
+@test
+def only_what_is_trusted_is_special():
+    """Texts with special tokens: all of them, none, and those that lie inside one of the spans that are trusted."""
+    file = path_of("llama.cpp-vocabs", "ggml-vocab-llama-bpe.gguf")
+    oracle, _ = gguf_bytes(file, "llama-bpe", True)
+    g = read_gguf(file)
+    ids = {t: i for i, (t, kind) in enumerate(zip(g["tokenizer.ggml.tokens"], g["tokenizer.ggml.token_type"])) if kind == 3}
+    names = sorted(ids, key=len, reverse=True)
+    few = [b"<|begin_of_text|>", b"<|eot_id|>", b"<|start_header_id|>", b"<|end_header_id|>"]
+    assert set(few) <= set(ids)
+    r = random.Random(f"{SEED} trusted")
+    lines, wanted = [], []
+    for k in range(N):
+        raw, spans = b"", []
+        for _ in range(r.randint(1, 6)):
+            begin = len(raw)
+            raw += r.choice(few) * r.choice([1, 1, 1, 2]) if r.random() < 0.5 else text(r, ["<|eot_id|>"])
+            roll = r.random()
+            if roll < 0.4:
+                spans.append([begin, len(raw)])
+            elif roll < 0.6 and len(raw) - begin > 2:  # a part of it, which is not enough
+                spans.append(sorted(r.sample(range(begin, len(raw) + 1), 2)))
+        mode = ("all", "none", "trusted", "trusted")[k % 4]
+        if mode == "all":
+            spans = [[0, len(raw)]]
+        allowed = lambda a, b: mode != "none" and any(s <= a and b <= e for s, e in spans)
+        want, at, begin = [], 0, 0
+        while at < len(raw):
+            name = next((n for n in names if raw.startswith(n, at) and allowed(at, at + len(n))), None) if raw[at] == names[0][0] else None
+            if name:
+                want += (oracle.encode(raw[begin:at]) if at > begin else []) + [ids[name]]
+                at = begin = at + len(name)
+            else:
+                at += 1
+        wanted.append(want + (oracle.encode(raw[begin:]) if begin < len(raw) else []))
+        lines.append({"bytes": raw.hex(), "special": mode != "none", **({"trusted": spans} if mode == "trusted" else {})})
+    said = judge("tests/unit/tok/test_encode", "ORIEL_ENCODE", [{"load": "gguf", "path": file}] + lines)
+    bad = [f"{line} want {w[:30]} have {s['ids'][:30]}" for line, w, s in zip(lines, wanted, said[1:]) if w != s["ids"]]
+    print(f"# trusted spans: {len(lines) - len(bad)} of {len(lines)}")
+    fail_on(bad)
+
+
+USER_WORDS = ["<sep>", "<|x|>", "[A]", "##", "zq", "don't", "Größe", "日本", "<se", "🙂🙂", "1,000"]
+
+
+@test
+def sentencepiece_keeps_words_of_the_user():
+    """Words that the user defined stay whole wherever they stand, the longest of those at one place."""
+    bad = []
+    r = random.Random(f"{SEED} user")
+    lines = [x for x in (text(r, USER_WORDS).decode().replace("\n", " ").replace("\0", "") for _ in range(500)) if x.strip()]
+    marks = lambda t: any(s in t for s in (b"<s>", b"</s>", b"<unk>", b"\xe2\x96\x81"))
+    with tempfile.TemporaryDirectory() as d:
+        for k, (kind, more) in enumerate([(kind, more) for more in [{}, {"byte_fallback": True, "normalization_rule_name": "identity", "remove_extra_whitespaces": False}, {"normalization_rule_name": "nfkc_cf", "add_dummy_prefix": False}] for kind in ("unigram", "bpe")]):
+            model = io.BytesIO()
+            size = {"vocab_size": 2400, "hard_vocab_limit": False} if kind == "unigram" else {"vocab_size": 2400}
+            sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(lines), model_writer=model, model_type=kind, character_coverage=0.98, minloglevel=2, user_defined_symbols=USER_WORDS, **size, **more)
+            small = os.path.join(d, str(k))
+            with open(small, "wb") as f:
+                f.write(model.getvalue())
+            own = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+            bad += compare(f"user's words, {kind} {more}", {"load": "sentencepiece", "path": small}, lambda t: own.encode(t.decode()), broken=False, skip=marks, mixed=USER_WORDS)[0]
     fail_on(bad)
 
 

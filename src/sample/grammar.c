@@ -302,7 +302,23 @@ static int32_t list_alternatives(const grammar_builder *b, int32_t n, int32_t *o
     return have + 1;
 }
 
-/* A: A x | y  becomes  A: y x*. */
+/* n, a last `rule` in it replaced by `by`. */
+static int32_t end_otherwise(grammar_builder *b, int32_t n, int32_t rule, int32_t by) {
+    enum { MAX = 64 };
+    if (!is_node(b, n)) return n;
+    const gnode *a = &b->nodes[n];
+    int32_t kids[MAX];
+    if (n == rule) return by;
+    if (a->op != G_SEQ || a->b > MAX || b->kids[a->a + a->b - 1] != rule) return n;
+    size_t n_kids = (size_t)a->b;
+    memcpy(kids, b->kids + a->a, n_kids * sizeof *kids);
+    kids[n_kids - 1] = by;
+    return grammar_seq(b, kids, n_kids);
+}
+
+/* A: A x | y  becomes  A: B x*, B: y. Where an x or a y ends with A, it may end with B as well, for the x*
+ * that would have followed follow it anyway: A: A "+" A | "-" A | "1" becomes A: B ("+" B)*, B: "-" B | "1".
+ * Else "1+1+1+…" could be read in more and more ways at once. */
 static void remove_left_recursion(grammar_builder *b, int32_t rule) {
     enum { MAX = GRAMMAR_MAX_ALTERNATIVES };
     int32_t *alts = malloc((size_t)MAX * 3 * sizeof *alts), *tails = alts + MAX,
@@ -325,8 +341,12 @@ static void remove_left_recursion(grammar_builder *b, int32_t rule) {
             heads[n_heads++] = alts[i];
     }
     if (n_tails) {
+        int32_t head = grammar_declare(b);
+        for (size_t i = 0; i < n_heads; i++) heads[i] = end_otherwise(b, heads[i], rule, head);
+        for (size_t i = 0; i < n_tails; i++) tails[i] = end_otherwise(b, tails[i], rule, head);
+        grammar_define(b, head, grammar_alt(b, heads, n_heads));
         int32_t more = grammar_repeat(b, grammar_alt(b, tails, n_tails), 0, -1);
-        int32_t body = grammar_seq(b, (int32_t[]){grammar_alt(b, heads, n_heads), more}, 2);
+        int32_t body = grammar_seq(b, (int32_t[]){head, more}, 2);
         if (body >= 0) b->nodes[rule].a = body;
     }
     free(alts);

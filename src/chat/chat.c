@@ -105,6 +105,7 @@ typedef struct context {
     bool describes;     /* every parameter has a description, if an empty one (Command R+) */
     bool short_ids;     /* nine letters and digits (Mistral's) */
     bool args_as_text;  /* arguments joined to strings (DeepSeek-R1, Functionary) */
+    bool args_as_map;   /* arguments by name (Qwen3-Coder), also those that are no object */
     bool tells_in_user; /* no system message: what is told of tools joins the user's first */
     bool failed;
 } context;
@@ -148,7 +149,10 @@ static json_t *make_arguments(context *x, const chat_call *call) {
     x->failed |= err.code == ERR_NO_MEMORY;
     if (json_is_object(v)) return v;
     json_decref(v);
-    return make_text(text);
+    if (!x->args_as_map) return make_text(text);
+    v = json_object();
+    set_text(x, v, "arguments", text);
+    return v;
 }
 
 static void set_id(context *x, json_t *object, const char *key, str id) {
@@ -212,18 +216,22 @@ static json_t *make_message(context *x, const chat_message *m) {
 }
 
 static json_t *make_parameters(context *x, const chat_tool *t) {
-    if (t->is_custom)
-        return json_pack("{s:s, s:{s:{s:s}}, s:[s]}", "type", "object", "properties", "input",
-                         "type", "string", "required", "input");
-    if (!t->parameters) return json_pack("{s:s, s:{}}", "type", "object", "properties");
-    if (!x->describes) return json_incref(t->parameters);
-    json_t *copy = json_deep_copy(t->parameters), *property;
+    size_t n = json_object_size(t->parameters);
+    bool says_nothing = n == 0 || (n == 1 && json_object_get(t->parameters, "type"));
+    json_t *made = t->is_custom
+                       ? json_pack("{s:s, s:{s:{s:s}}, s:[s]}", "type", "object", "properties",
+                                   "input", "type", "string", "required", "input")
+                   : says_nothing ? json_pack("{s:s, s:{}}", "type", "object", "properties")
+                   : x->describes ? json_deep_copy(t->parameters)
+                                  : json_incref(t->parameters),
+           *property;
     const char *key;
-    json_object_foreach(json_object_get(copy, "properties"), key,
-                        property) if (json_is_object(property) &&
-                                      !json_object_get(property, "description"))
-        set(x, property, "description", json_string(""));
-    return copy;
+    if (!x->describes) return made;
+    json_object_foreach(json_object_get(made, "properties"), key, property) {
+        if (json_is_object(property) && !json_object_get(property, "description"))
+            set(x, property, "description", json_string(""));
+    }
+    return made;
 }
 
 static json_t *make_tools(context *x, const chat_input *in) {
@@ -309,7 +317,11 @@ static bool try_otherwise(context *x, const chat_input *in, const error *why) {
     if (!x->describes && in->n_tools && contains(str_from(why->message), "'description'"))
         return x->describes = true;
     if (!x->short_ids && contains(str_from(why->message), "length 9")) return x->short_ids = true;
-    if (!x->args_as_text && has_calls) return x->args_as_text = true;
+    if (!x->args_as_text && !x->args_as_map && has_calls) return x->args_as_text = true;
+    if (x->args_as_text && !x->args_as_map) {
+        x->args_as_text = false;
+        return x->args_as_map = true;
+    }
     if (!x->tells_in_user && x->c->is_plain && in->n_tools) return x->tells_in_user = true;
     return false;
 }

@@ -153,7 +153,9 @@ static void begin_value(call_reader *r) {
     str key = buf_str(&x->key);
     x->type = 0;
     const chat_tool *tool = call_find_tool(&r->sink, before_quote(buf_str(&x->name)));
-    if (tool) x->type = call_find_type(tool->parameters, before_quote(key));
+    if (tool)
+        x->type = tool->is_custom ? CALL_TYPE_STRING
+                                  : call_find_type(tool->parameters, before_quote(key));
     if (f->is_string && str_find(key, str_from(f->is_string), 0) >= 0)
         x->type = CALL_TYPE_STRING;
     else if (f->is_json && str_find(key, str_from(f->is_json), 0) >= 0)

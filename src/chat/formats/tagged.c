@@ -69,6 +69,7 @@ static void init(void *v, parser *p, const parser_options *o) {
             parser_fail(p);
             return;
         }
+        t->is_custom = o->tools[s->n_tools].is_custom;
         t->parameters = json_incref(o->tools[s->n_tools].parameters);
     }
 }

@@ -345,6 +345,10 @@ static void test_custom(void **state) {
     if (!lark || !regex) fail_msg("%s", err.message);
     check_custom(CHAT_FORMAT_LARK, LARK, lark);
     check_custom(CHAT_FORMAT_REGEX, REGEX, regex);
+    grammar *number = grammar_from_regex(STR("[1-9][0-9]{2}"), NULL, &err);
+    if (!number) fail_msg("%s", err.message);
+    check_custom(CHAT_FORMAT_REGEX, "[1-9][0-9]{2}", number);
+    grammar_unref(number);
     check_custom(CHAT_FORMAT_TEXT, "", NULL);
     grammar_unref(lark);
     grammar_unref(regex);

@@ -141,7 +141,12 @@ static json_t *make_arguments(context *x, const chat_call *call) {
     if (call->is_custom) {
         json_t *input = json_object();
         set_text(x, input, "input", text);
-        return input;
+        if (!x->args_as_text) return input;
+        char *joined = json_dumps(input, JSON_ENCODE_ANY);
+        json_t *said = joined ? json_string(joined) : NULL;
+        free(joined);
+        json_decref(input);
+        return said;
     }
     if (x->args_as_text) return make_text(text);
     if (!str_trim(text).len) return json_object(); /* a call without any */

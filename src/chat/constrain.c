@@ -541,6 +541,16 @@ static grammar_node words_not_bare(maker *m, grammar_node text) {
     return seq2(m, grammar_regex(m->b, STR("[^{\\s]"), NULL), text);
 }
 
+/* How words go on where the prompt has begun to say what comes (Functionary's ">>>"). */
+static grammar_node rest_of_mark(maker *m, str written) {
+    for (size_t i = 0; written.len && i < sizeof m->f->drop / sizeof *m->f->drop; i++) {
+        str all = m->f->drop[i] ? str_from(m->f->drop[i]) : (str){0};
+        if (str_starts(all, written))
+            return grammar_bytes(m->b, str_make(all.ptr + written.len, all.len - written.len));
+    }
+    return bytes(m, "");
+}
+
 static grammar_node text_root(maker *m, str prefix) {
     const parser_family *f = m->f;
     str open = m->c->style.think.open;
@@ -551,13 +561,13 @@ static grammar_node text_root(maker *m, str prefix) {
     grammar_node lead = thinking(m, opened);
     if (calls && m->in->tool_choice == CHAT_TOOLS_REQUIRED)
         return seq2(m, lead, text_calls(m, written));
-    if (!calls) return seq2(m, lead, answer(m, NULL, 0));
+    if (!calls) return seq2(m, seq2(m, lead, rest_of_mark(m, written)), answer(m, NULL, 0));
     const char *marks[FAMILY_MAX_OPEN + 1] = {f->open[0], f->open[1], f->open[2]};
-    grammar_node call = text_calls(m, (str){0}), ends[3];
+    grammar_node call = text_calls(m, written), ends[3];
     size_t n = 0;
     ends[n++] = call;
     if (m->in->answer && m->in->answer->kind != CHAT_ANSWER_TEXT) {
-        ends[n++] = answer(m, NULL, 0);
+        ends[n++] = seq2(m, rest_of_mark(m, written), answer(m, NULL, 0));
     } else {
         grammar_node words = text_without(m, marks, FAMILY_MAX_OPEN);
         if (f->flags & FAMILY_BARE) words = words_not_bare(m, words);

@@ -262,7 +262,7 @@ def other_families_with_a_model_of_random_weights():
     asked = {"role": "user", "content": "Go on."}
     for arch, name in (("llama", "meta-llama-Llama-3.1-8B-Instruct"), ("qwen3", "Qwen-Qwen3-0.6B"), ("qwen3", "Qwen3-Coder"),
                        ("llama", "mistralai-Mistral-Nemo-Instruct-2407"), ("qwen3", "GLM-4.6"), ("qwen3", "GLM-4.7-Flash"), ("qwen3", "ByteDance-Seed-OSS"),
-                       ("llama", "CohereForAI-c4ai-command-r-plus-tool_use")):
+                       ("llama", "CohereForAI-c4ai-command-r-plus-tool_use"), ("llama", "meetkai-functionary-medium-v3.2")):
         with tempfile.TemporaryDirectory() as d:
             path = os.path.join(d, "random.gguf")
             random_model.make(path, arch=arch, wanted="Q8_0", seed=3)
@@ -273,14 +273,22 @@ def other_families_with_a_model_of_random_weights():
                     assert args["seat"] in ("aisle", "window", "none") and args["meal"] in ("fish", None), (name, args)
                 beside = s.post(CHAT, body(tools=[ADD], tool_choice="required", parallel_tool_calls=False, response_format=form))
                 check(only_call(beside), "add")
+                for more in {}, {"tools": [PING], "tool_choice": "auto", "parallel_tool_calls": False}:
+                    c = s.post(CHAT, body(response_format=form, **more))["choices"][0]
+                    if c["finish_reason"] == "tool_calls":
+                        check(only_call({"choices": [c]}), "ping")
+                    else:
+                        assert set(json.loads(c["message"]["content"])) == {"a", "b"}, (name, c)
                 words = {"type": "custom", "custom": {"name": "say", "format": {"type": "grammar", "grammar": {"syntax": "regex", "definition": "[1-9][0-9]{3}"}}}}
                 said = only_call(s.post(CHAT, body(tools=[words], tool_choice="required", parallel_tool_calls=False)))
                 assert re.fullmatch("[1-9][0-9]{3}", said["custom"]["input"]), (name, said)
                 # Arguments that are none, or were cut, and parameters without a word: clients send them back and on.
-                for arguments in "", "{\"a\": 1", "null", "[1]", "plain words":
+                for arguments in "", "{\"a\": 1", "null", "[1]", "plain words", None:
                     made = {"id": "abcdefghi", "type": "function", "function": {"name": "ping", "arguments": arguments}}
+                    if arguments is None:
+                        made = dict(said, id="abcdefghi")
                     s.post(CHAT, body(messages=[asked, {"role": "assistant", "tool_calls": [made]}, {"role": "tool", "tool_call_id": "abcdefghi", "content": ""}],
-                                      tools=[fn("add", {"a": {}}), {"type": "function", "function": {"name": "ping", "parameters": {}}},
+                                      tools=[words, fn("add", {"a": {}}), {"type": "function", "function": {"name": "ping", "parameters": {}}},
                                              {"type": "function", "function": {"name": "pong", "parameters": {"type": "object"}}}], max_completion_tokens=1))
 
 

@@ -72,7 +72,9 @@ void run_unref(run *k) {
 static run *find_run(runs *s, const str *owner, str id) {
     pthread_mutex_lock(&s->lock);
     run *k = s->head;
-    while (k && !(str_is(id, k->id.text) && k->is_public)) k = k->next;
+    /* One that was deleted is still there for us, until it ended, and for nobody else. */
+    while (k && !(str_is(id, k->id.text) && k->is_public && !(owner && atomic_load(&k->forgotten))))
+        k = k->next;
     if (k && owner && !str_eq(k->owner, *owner)) k = NULL;
     if (k) k->refs++;
     pthread_mutex_unlock(&s->lock);

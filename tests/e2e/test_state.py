@@ -252,6 +252,12 @@ def a_background_response_outlives_its_client_and_a_restart():
             assert status == 200 and json.loads(data)["status"] == "cancelled", data
             assert s.get(f"/v1/responses/{long['id']}")["status"] == "cancelled"
             error(s, "POST", f"/v1/responses/{ask(s, 'Hi')['id']}/cancel")
+            # Deleted while it runs, it is gone at once, however long its last step takes.
+            for _ in range(30):
+                gone = s.post("/v1/responses", {"model": "default", "input": "Count", "background": True, "ignore_eos": True, "max_output_tokens": 4000})
+                assert s.request("DELETE", f"/v1/responses/{gone['id']}")[0] == 200
+                for method, more in ("GET", ""), ("GET", "?stream=true"), ("GET", "/input_items"), ("POST", "/cancel"), ("DELETE", ""):
+                    error(s, method, f"/v1/responses/{gone['id']}{more}", status=404)
             # Killed while it runs: the next server takes it up.
             last = s.post("/v1/responses", {"model": "default", "input": "Count", "background": True, "ignore_eos": True, "max_output_tokens": 1500, "seed": 3})
             s.p.kill()

@@ -106,6 +106,7 @@ typedef struct context {
     bool short_ids;     /* nine letters and digits (Mistral's) */
     bool args_as_text;  /* arguments joined to strings (DeepSeek-R1, Functionary) */
     bool args_as_map;   /* arguments by name (Qwen3-Coder), also those that are no object */
+    bool leaves_effort; /* no reasoning effort that it has no word for (Hunyuan 3) */
     bool tells_in_user; /* no system message: what is told of tools joins the user's first */
     bool failed;
 } context;
@@ -305,7 +306,8 @@ static json_t *make_context(context *x, const chat_input *in) {
     set(x, v, "add_generation_prompt", json_true());
     set_text(x, v, "bos_token", special_text(t, tok_bos(t)));
     set_text(x, v, "eos_token", special_text(t, tok_eos(t)));
-    if (in->reasoning_effort.len) set_text(x, v, "reasoning_effort", in->reasoning_effort);
+    if (in->reasoning_effort.len && !x->leaves_effort)
+        set_text(x, v, "reasoning_effort", in->reasoning_effort);
     if (in->model_identity.len) set_text(x, v, "model_identity", in->model_identity);
     if (in->template_args) x->failed |= json_object_update_missing(v, in->template_args) != 0;
     return v;
@@ -322,6 +324,9 @@ static bool try_otherwise(context *x, const chat_input *in, const error *why) {
     if (!x->describes && in->n_tools && contains(str_from(why->message), "'description'"))
         return x->describes = true;
     if (!x->short_ids && contains(str_from(why->message), "length 9")) return x->short_ids = true;
+    if (!x->leaves_effort && in->reasoning_effort.len &&
+        contains(str_from(why->message), "reasoning_effort"))
+        return x->leaves_effort = true;
     if (!x->args_as_text && !x->args_as_map && has_calls) return x->args_as_text = true;
     if (x->args_as_text && !x->args_as_map) {
         x->args_as_text = false;

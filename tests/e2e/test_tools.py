@@ -262,7 +262,7 @@ def other_families_with_a_model_of_random_weights():
     asked = {"role": "user", "content": "Go on."}
     for arch, name in (("llama", "meta-llama-Llama-3.1-8B-Instruct"), ("qwen3", "Qwen-Qwen3-0.6B"), ("qwen3", "Qwen3-Coder"),
                        ("llama", "mistralai-Mistral-Nemo-Instruct-2407"), ("qwen3", "GLM-4.6"), ("qwen3", "GLM-4.7-Flash"), ("qwen3", "ByteDance-Seed-OSS"),
-                       ("llama", "CohereForAI-c4ai-command-r-plus-tool_use"), ("llama", "meetkai-functionary-medium-v3.2")):
+                       ("llama", "CohereForAI-c4ai-command-r-plus-tool_use"), ("llama", "meetkai-functionary-medium-v3.2"), ("qwen3", "tencent-Hy3")):
         with tempfile.TemporaryDirectory() as d:
             path = os.path.join(d, "random.gguf")
             random_model.make(path, arch=arch, wanted="Q8_0", seed=3)
@@ -271,6 +271,8 @@ def other_families_with_a_model_of_random_weights():
                     call = only_call(s.post(CHAT, body(tools=[ticket], tool_choice="required", parallel_tool_calls=False, seed=seed)))
                     args = json.loads(call["function"]["arguments"])
                     assert args["seat"] in ("aisle", "window", "none") and args["meal"] in ("fish", None), (name, args)
+                for effort in "minimal", "medium", "xhigh":
+                    s.post(CHAT, body(max_completion_tokens=1, reasoning_effort=effort))
                 beside = s.post(CHAT, body(tools=[ADD], tool_choice="required", parallel_tool_calls=False, response_format=form))
                 check(only_call(beside), "add")
                 for more in {}, {"tools": [PING], "tool_choice": "auto", "parallel_tool_calls": False}:

@@ -1,14 +1,20 @@
 /* What the files of the Jinja interpreter share; nobody else includes this.
  *
  *   jinja_lex.c      source → tokens; white-space control happens here
- *   jinja_parse.c    tokens → tree (struct node), names interned, filters resolved
- *   jinja_eval.c     tree + context → output; scopes, calls, the door's render
+ *   jinja_parse*.c   tokens → tree (struct node), names interned, filters resolved
+ *   jinja_render.c   the door's render, failing, limits
+ *   jinja_exec.c     statements and scopes
+ *   jinja_eval.c     expressions
+ *   jinja_call.c     arguments, macros, calls
+ *   jinja_attr.c     obj.name and obj[key]
+ *   jinja_arith.c    + - * / // % **
  *   jinja_value.c    values: strings with provenance, lists, dicts, printing, comparing
  *   jinja_text.c     code points: slicing by character, case, strip, split
  *   jinja_format.c   '%', str.format, numbers, strftime
  *   jinja_json.c     JSON context → values, values → JSON text
  *   jinja_methods.c  methods of str, list, dict, and the global functions
- *   jinja_filters.c  filters and tests
+ *   jinja_filters*.c filters
+ *   jinja_tests.c    tests
  *
  * Failing: jinja_fail() sets the error once and marks the run; every function
  * then returns something harmless and loops stop because tick() says no.
@@ -500,14 +506,21 @@ typedef enum method_of { METHOD_STR, METHOD_LIST, METHOD_DICT } method_of;
 const builtin *jinja_find_method(method_of of, str name);
 const builtin *jinja_find_global(str name);
 
-/* jinja_filters.c */
+/* jinja_filters.c, jinja_tests.c */
 const builtin *jinja_find_filter(str name);
 const builtin *jinja_find_test(str name);
 
-/* jinja_eval.c */
+/* jinja_attr.c */
 value jinja_getattr(rt *r, value obj, str name);
 value jinja_getitem(rt *r, value obj, value key);
+
+/* jinja_call.c. what: "filter", "test", "method" or "function", for the sentence when it fails. */
 value jinja_call_builtin(rt *r, const builtin *fn, const char *what, value self, const args *in);
+/* An argument that must be an integer; fallback when it was not given, or after failing. */
+int64_t jinja_whole(rt *r, value v, int64_t fallback);
+
+/* jinja_arith.c */
 value jinja_binary(rt *r, node_op op, value a, value b);
+value jinja_sign(rt *r, bool minus, value v); /* -v or +v */
 
 #endif

@@ -15,16 +15,6 @@ static bool want_str(rt *r, value v, const char *what) {
     return false;
 }
 
-static int64_t int_or(rt *r, value v, int64_t fallback) {
-    if (!given(v)) return fallback;
-    if (is_int(v)) return as_int(v);
-    if (v.kind == V_UNDEF)
-        jinja_fail_undef(r, v);
-    else
-        jinja_fail(r, "'%s' object cannot be interpreted as an integer", jinja_type(v));
-    return fallback;
-}
-
 #define METHOD(name) static value name(rt *r, value self, value *a, const args *raw)
 #define UNUSED       (void)r, (void)self, (void)a, (void)raw
 
@@ -70,7 +60,7 @@ METHOD(s_rstrip) {
 
 static value split(rt *r, value self, value *a, bool from_right) {
     value sep = given(a[0]) ? a[0] : v_none();
-    int64_t max = int_or(r, a[1], -1);
+    int64_t max = jinja_whole(r, a[1], -1);
     if (sep.kind != V_NONE && !want_str(r, sep, "separator")) return v_none();
     return from_right ? jinja_rsplit(r, self, sep, max) : jinja_split(r, self, sep, max);
 }
@@ -84,7 +74,7 @@ METHOD(s_rsplit) {
 }
 METHOD(s_splitlines) {
     UNUSED;
-    return jinja_splitlines(r, self, int_or(r, a[0], 0) != 0);
+    return jinja_splitlines(r, self, jinja_whole(r, a[0], 0) != 0);
 }
 
 METHOD(s_replace) {
@@ -92,7 +82,7 @@ METHOD(s_replace) {
     if (!want_str(r, a[0], "replace() argument 1") || !want_str(r, a[1], "replace() argument 2"))
         return v_none();
     value new = self.markup ? jinja_escape(r, a[1]) : a[1];
-    return jinja_replace(r, self, a[0], new, int_or(r, a[2], -1));
+    return jinja_replace(r, self, a[0], new, jinja_whole(r, a[2], -1));
 }
 
 METHOD(s_join) {
@@ -122,7 +112,7 @@ METHOD(s_format_map) {
 
 /* A bound of find() and its like, in characters; negative counts from the end. */
 static int64_t bound_or(rt *r, value v, int64_t fallback, int64_t n) {
-    int64_t at = given(v) && v.kind != V_NONE ? int_or(r, v, 0) : fallback;
+    int64_t at = given(v) && v.kind != V_NONE ? jinja_whole(r, v, 0) : fallback;
     return at >= 0 ? at : at + n < 0 ? 0 : at + n;
 }
 
@@ -257,7 +247,7 @@ METHOD(s_rpartition) {
 }
 
 static value justify(rt *r, value self, value *a, char how) {
-    int64_t width = int_or(r, a[0], 0), n = width - (int64_t)jinja_n_chars(self);
+    int64_t width = jinja_whole(r, a[0], 0), n = width - (int64_t)jinja_n_chars(self);
     value fill = given(a[1]) ? a[1] : jinja_cstr(r, " ");
     if (!want_str(r, fill, "the fill character")) return self;
     if (jinja_n_chars(fill) != 1)
@@ -286,7 +276,7 @@ METHOD(s_center) {
 }
 METHOD(s_zfill) {
     UNUSED;
-    int64_t n = int_or(r, a[0], 0) - (int64_t)jinja_n_chars(self);
+    int64_t n = jinja_whole(r, a[0], 0) - (int64_t)jinja_n_chars(self);
     bool sign = self.s->len && (self.s->ptr[0] == '-' || self.s->ptr[0] == '+');
     if (n <= 0) return self;
     grow *g = jinja_grow(r);
@@ -298,7 +288,7 @@ METHOD(s_zfill) {
 
 METHOD(s_expandtabs) {
     UNUSED;
-    int64_t size = int_or(r, a[0], 8), column = 0;
+    int64_t size = jinja_whole(r, a[0], 8), column = 0;
     str t = as_str(self);
     grow *g = jinja_grow(r);
     for (size_t at = 0, next; at < t.len && tick(r); at = next) {
@@ -434,7 +424,7 @@ METHOD(l_extend) {
 METHOD(l_insert) {
     UNUSED;
     seq *s = self.seq;
-    int64_t at = int_or(r, a[0], 0), n = (int64_t)s->n;
+    int64_t at = jinja_whole(r, a[0], 0), n = (int64_t)s->n;
     if (at < 0) at = at + n < 0 ? 0 : at + n;
     if (at > n) at = n;
     jinja_push(r, s, a[1]);
@@ -446,7 +436,7 @@ METHOD(l_insert) {
 METHOD(l_pop) {
     UNUSED;
     seq *s = self.seq;
-    int64_t at = int_or(r, a[0], -1), n = (int64_t)s->n;
+    int64_t at = jinja_whole(r, a[0], -1), n = (int64_t)s->n;
     if (at < 0) at += n;
     if (r->failed || !n) return jinja_fail(r, "pop from empty list");
     if (at < 0 || at >= n) return jinja_fail(r, "pop index out of range");
@@ -654,10 +644,10 @@ METHOD(f_dict) {
 }
 METHOD(f_range) {
     UNUSED;
-    int64_t start = 0, stop = int_or(r, a[0], 0), step = int_or(r, a[2], 1);
+    int64_t start = 0, stop = jinja_whole(r, a[0], 0), step = jinja_whole(r, a[2], 1);
     if (given(a[1])) {
         start = stop;
-        stop = int_or(r, a[1], 0);
+        stop = jinja_whole(r, a[1], 0);
     }
     if (r->failed) return v_none();
     if (step == 0) return jinja_fail(r, "range() arg 3 must not be zero");

@@ -356,6 +356,7 @@ static const field fields[] = {
      .decode = decode_output_format,
      .doc = "the older name of output_config.format"},
     {.name = "seed", .kind = FIELD_CUSTOM, .decode = gen_decode_seed, .doc = "extension"},
+    GEN_LIMIT_FIELDS,
     {.name = "context_management",
      .kind = FIELD_CUSTOM,
      .decode = decode_context_management,

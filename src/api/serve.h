@@ -79,6 +79,60 @@ field_fn gen_decode_stop, gen_decode_logit_bias, gen_decode_stream_options, gen_
     gen_decode_performance_mode, gen_decode_seed;
 extern const char *const gen_service_tiers[], *const gen_truncations[];
 
+/* How much of the context a request takes, the same rows on every route: oriel's own, so no API's names
+ * are in their way. */
+#define GEN_LIMIT_FIELDS                                                                   \
+    {.name = "max_kv_size",                                                                \
+     .kind = FIELD_INT,                                                                    \
+     .offset = offsetof(gen_params, max_kv_size),                                          \
+     .min = 1,                                                                             \
+     .max = 1ll << 40,                                                                     \
+     .doc = "extension: a smaller window for this request"},                               \
+        {.name = "truncation",                                                             \
+         .kind = FIELD_ENUM,                                                               \
+         .offset = offsetof(gen_params, asked.truncation),                                 \
+         .values = gen_truncations,                                                        \
+         .doc = "extension: auto cuts a prompt that is too long, disabled refuses it"},    \
+        {.name = "max_context_tokens",                                                     \
+         .kind = FIELD_INT,                                                                \
+         .offset = offsetof(gen_params, asked.max_context_tokens),                         \
+         .min = 1,                                                                         \
+         .max = 1ll << 40,                                                                 \
+         .doc = "extension: the longest prompt; what is longer loses its oldest turns"},   \
+        {.name = "max_context_tokens_margin",                                              \
+         .kind = FIELD_INT,                                                                \
+         .offset = offsetof(gen_params, asked.max_context_tokens_margin),                  \
+         .min = 0,                                                                         \
+         .max = 1ll << 40,                                                                 \
+         .doc = "extension: prompts stay this far below it"},                              \
+        {.name = "performance_mode",                                                       \
+         .kind = FIELD_CUSTOM,                                                             \
+         .decode = gen_decode_performance_mode,                                            \
+         .doc = "extension: the perf_ values take the place of their plain twins"},        \
+        {.name = "perf_max_tokens",                                                        \
+         .kind = FIELD_INT,                                                                \
+         .offset = offsetof(gen_params, asked.perf_max_tokens),                            \
+         .min = 1,                                                                         \
+         .max = 1ll << 40,                                                                 \
+         .doc = "extension, in performance mode: max_tokens"},                             \
+        {.name = "perf_max_context_tokens",                                                \
+         .kind = FIELD_INT,                                                                \
+         .offset = offsetof(gen_params, asked.perf_max_context_tokens),                    \
+         .min = 1,                                                                         \
+         .max = 1ll << 40,                                                                 \
+         .doc = "extension, in performance mode: max_context_tokens"},                     \
+        {.name = "perf_max_kv_size",                                                       \
+         .kind = FIELD_INT,                                                                \
+         .offset = offsetof(gen_params, asked.perf_max_kv_size),                           \
+         .min = 1,                                                                         \
+         .max = 1ll << 40,                                                                 \
+         .doc = "extension, in performance mode: max_kv_size"},                            \
+    {                                                                                      \
+        .name = "perf_prompt_token_budget", .kind = FIELD_INT,                             \
+        .offset = offsetof(gen_params, asked.perf_prompt_token_budget), .min = 1,          \
+        .max = 1ll << 40, .doc = "extension, in performance mode: prompts are cut to this" \
+    }
+
 /* The rows every generating route shares, for a struct whose first member is gen_params. */
 #define GEN_FIELDS(doc_seed)                                                                \
     {.name = "temperature",                                                                 \
@@ -167,57 +221,7 @@ extern const char *const gen_service_tiers[], *const gen_truncations[];
          .kind = FIELD_BOOL,                                                                \
          .offset = offsetof(gen_params, ignore_eos),                                        \
          .doc = "extension"},                                                               \
-        {.name = "max_kv_size",                                                             \
-         .kind = FIELD_INT,                                                                 \
-         .offset = offsetof(gen_params, max_kv_size),                                       \
-         .min = 1,                                                                          \
-         .max = 1ll << 40,                                                                  \
-         .doc = "extension: a smaller window for this request"},                            \
-        {.name = "truncation",                                                              \
-         .kind = FIELD_ENUM,                                                                \
-         .offset = offsetof(gen_params, asked.truncation),                                  \
-         .values = gen_truncations,                                                         \
-         .doc = "extension: auto cuts a prompt that is too long, disabled refuses it"},     \
-        {.name = "max_context_tokens",                                                      \
-         .kind = FIELD_INT,                                                                 \
-         .offset = offsetof(gen_params, asked.max_context_tokens),                          \
-         .min = 1,                                                                          \
-         .max = 1ll << 40,                                                                  \
-         .doc = "extension: the longest prompt; what is longer loses its oldest turns"},    \
-        {.name = "max_context_tokens_margin",                                               \
-         .kind = FIELD_INT,                                                                 \
-         .offset = offsetof(gen_params, asked.max_context_tokens_margin),                   \
-         .min = 0,                                                                          \
-         .max = 1ll << 40,                                                                  \
-         .doc = "extension: prompts stay this far below it"},                               \
-        {.name = "performance_mode",                                                        \
-         .kind = FIELD_CUSTOM,                                                              \
-         .decode = gen_decode_performance_mode,                                             \
-         .doc = "extension: the perf_ values take the place of their plain twins"},         \
-        {.name = "perf_max_tokens",                                                         \
-         .kind = FIELD_INT,                                                                 \
-         .offset = offsetof(gen_params, asked.perf_max_tokens),                             \
-         .min = 1,                                                                          \
-         .max = 1ll << 40,                                                                  \
-         .doc = "extension, in performance mode: max_tokens"},                              \
-        {.name = "perf_max_context_tokens",                                                 \
-         .kind = FIELD_INT,                                                                 \
-         .offset = offsetof(gen_params, asked.perf_max_context_tokens),                     \
-         .min = 1,                                                                          \
-         .max = 1ll << 40,                                                                  \
-         .doc = "extension, in performance mode: max_context_tokens"},                      \
-        {.name = "perf_max_kv_size",                                                        \
-         .kind = FIELD_INT,                                                                 \
-         .offset = offsetof(gen_params, asked.perf_max_kv_size),                            \
-         .min = 1,                                                                          \
-         .max = 1ll << 40,                                                                  \
-         .doc = "extension, in performance mode: max_kv_size"},                             \
-        {.name = "perf_prompt_token_budget",                                                \
-         .kind = FIELD_INT,                                                                 \
-         .offset = offsetof(gen_params, asked.perf_prompt_token_budget),                    \
-         .min = 1,                                                                          \
-         .max = 1ll << 40,                                                                  \
-         .doc = "extension, in performance mode: prompts are cut to this"},                 \
+        GEN_LIMIT_FIELDS,                                                                   \
         {.name = "typical_p",                                                               \
          .kind = FIELD_NUM,                                                                 \
          .offset = offsetof(gen_params, sampling.typical_p),                                \

@@ -243,6 +243,41 @@ def answers_of_a_schema_and_tools_clients_run():
 
 
 @test
+def limits_of_a_request_hold_here_too():
+    """max_kv_size, max_context_tokens…, performance_mode and perf_… mean here what they mean to chat completions."""
+    long = dict(ASK, messages=[m for i in range(30) for m in ({"role": "user", "content": f"Number {i} of many?"}, {"role": "assistant", "content": f"It is {i}."})]
+                + ASK["messages"])
+    wrong = [("max_kv_size", "NaN"), ("max_kv_size", -3), ("max_kv_size", 5), ("max_kv_size", 1 << 30), ("max_context_tokens", 0), ("max_context_tokens", 1 << 30),
+             ("max_context_tokens_margin", -1), ("max_context_tokens_margin", 1.5), ("performance_mode", "yes"), ("truncation", "maybe")]
+    wrong += [(name, value) for name in ("perf_max_tokens", "perf_max_context_tokens", "perf_max_kv_size", "perf_prompt_token_budget") for value in ("NaN", -3)]
+    with Server("--ctx", 2048) as s:
+        for name, value in wrong:
+            theirs = s.post("/v1/chat/completions", {**ASK, name: value}, want=400)["error"]
+            for path, more in ("/v1/messages", {}), ("/v1/messages", {"stream": True}), ("/v1/messages/count_tokens", {}):
+                e = s.post(path, {**ASK, **more, name: value}, want=400)
+                assert e["type"] == "error" and e["error"]["type"] == "invalid_request_error" and theirs["message"] in e["error"]["message"], (name, value, e)
+        whole = s.post("/v1/messages", dict(long, max_tokens=1))["usage"]["input_tokens"]
+        assert whole > 400, whole
+        read = lambda u: u["input_tokens"] + u["cache_read_input_tokens"]
+
+        def cut(**more):
+            status, headers, data = s.request("POST", "/v1/messages", {**long, "max_tokens": 4, **more})
+            assert status == 200, data
+            return read(json.loads(data)["usage"]), int(headers.get("x-oriel-dropped-tokens", 0))
+
+        assert cut() == (whole, 0)
+        for more in ({"max_context_tokens": 300}, {"performance_mode": True, "perf_max_context_tokens": 300}, {"performance_mode": True, "perf_prompt_token_budget": 300},
+                     {"max_context_tokens": 400, "max_context_tokens_margin": 100}):
+            n, dropped = cut(**more)
+            assert n <= 300 and dropped >= whole - 300 - 20, (more, n, dropped)
+        assert "300" in s.post("/v1/messages", dict(long, max_context_tokens=300, truncation="disabled"), want=400)["error"]["message"]
+        short = {"performance_mode": True, "perf_max_tokens": 2, "perf_max_kv_size": 256}
+        assert s.post("/v1/messages", {**ASK, **short})["usage"]["output_tokens"] == 2
+        assert s.post("/v1/messages", {**ASK, **short, "performance_mode": False})["stop_reason"] == "end_turn"
+        assert s.post("/v1/messages", {**ASK, "max_kv_size": 256})["stop_reason"] == "end_turn"
+
+
+@test
 def anthropics_own_sdk():
     if not shutil.which("npm") or not shutil.which("node"):
         raise Skip("node and npm are not installed")

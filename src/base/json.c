@@ -25,6 +25,39 @@ static json_t *malformed(error *err, const char *what, int line, int column) {
     return NULL;
 }
 
+static bool is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
+
+/* An integer's digits, after a sign: are they more than int64 holds? */
+static bool is_beyond(str digits, bool minus) {
+    static const char most[] = "9223372036854775807", least[] = "9223372036854775808";
+    if (digits.len != sizeof most - 1) return digits.len > sizeof most - 1;
+    return memcmp(digits.ptr, minus ? least : most, digits.len) > 0;
+}
+
+/* The text with "e0" behind every integer that int64 does not hold. */
+static void mark_reals(str text, buf *out) {
+    bool in_string = false;
+    size_t from = 0;
+    for (size_t i = 0, end; i < text.len; i = end) {
+        char c = text.ptr[i];
+        end = i + 1;
+        if (in_string && c == '\\' && end < text.len) end++;
+        if (c == '"') in_string = !in_string;
+        if (in_string || (c != '-' && !is_digit(c))) continue;
+        while (end < text.len && is_digit(text.ptr[end])) end++;
+        str digits = str_make(text.ptr + i + (c == '-'), end - i - (c == '-'));
+        size_t end_of_digits = end;
+        while (end < text.len && strchr(".0123456789eE+-", text.ptr[end])) end++;
+        if (end > end_of_digits || !is_beyond(digits, c == '-')) continue;
+        buf_append(out, text.ptr + from, end - from);
+        buf_append_cstr(out, "e0");
+        from = end;
+    }
+    buf_append(out, text.ptr + from, text.len - from);
+}
+
 json_t *json_parse(str text, error *err) {
     json_error_t e = {0};
     size_t flags = JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL;
@@ -38,9 +71,14 @@ json_t *json_parse(str text, error *err) {
     }
     out_of_memory = false;
     json_t *v = json_loadb(text.ptr, text.len, flags, &e);
-    /* An integer beyond int64 is legal JSON; only then pay for reading everything as reals. */
-    if (!v && json_error_code(&e) == json_error_numeric_overflow)
-        v = json_loadb(text.ptr, text.len, flags | JSON_DECODE_INT_AS_REAL, &e);
+    /* An integer beyond int64 is legal JSON: it, and no other, becomes a real. */
+    if (!v && json_error_code(&e) == json_error_numeric_overflow) {
+        buf b = {0};
+        mark_reals(text, &b);
+        if (b.failed) out_of_memory = true;
+        if (!b.failed) v = json_loadb(b.ptr, b.len, flags, &e);
+        buf_deinit(&b);
+    }
     if (v) return v;
     if (out_of_memory) {
         error_set(err, ERR_NO_MEMORY, NULL, "There is no memory to read %zu bytes of JSON.",

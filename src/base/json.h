@@ -11,7 +11,7 @@
 #include <jansson.h>
 
 /* Parses exactly one JSON value (any type). New reference; NULL with ERR_MALFORMED and
- * "line L column C" otherwise, or ERR_NO_MEMORY. Integers beyond int64 become reals. (jansson 2.14
+ * "line L column C" otherwise, or ERR_NO_MEMORY. An integer beyond int64 becomes a real. (jansson 2.14
  * aborts when it cannot grow the buffer of a single token: bound the text before parsing it.) */
 json_t *json_parse(str text, error *err);
 

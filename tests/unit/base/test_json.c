@@ -244,7 +244,26 @@ static void test_strict_parser(void **state) {
     v = json_parse(STR("[18446744073709551616, 1, 9223372036854775808]"), NULL);
     assert_non_null(v);
     assert_true(json_number_value(json_array_get(v, 0)) == 18446744073709551616.0);
+    assert_true(json_is_integer(json_array_get(v, 1))); /* the others stay what they are */
+    assert_true(json_is_real(json_array_get(v, 2)));
     json_decref(v);
+    v = json_parse(STR("{\"a\\\"99999999999999999999\": 99999999999999999999, \"b\": "
+                       "[1.12345678901234567890123, -9223372036854775808, -9223372036854775809, "
+                       "5e00000000000000000000001, 9223372036854775807]}"),
+                   NULL);
+    assert_true(json_number_value(json_object_get(v, "a\"99999999999999999999")) == 1e20);
+    json_t *b = json_object_get(v, "b");
+    assert_true(json_real_value(json_array_get(b, 0)) == 1.12345678901234567890123);
+    assert_true(json_integer_value(json_array_get(b, 1)) == INT64_MIN);
+    assert_true(json_real_value(json_array_get(b, 2)) == -0x1p63);
+    assert_true(json_real_value(json_array_get(b, 3)) == 50);
+    assert_true(json_integer_value(json_array_get(b, 4)) == INT64_MAX);
+    json_decref(v);
+    v = json_parse(STR("99999999999999999999"), NULL);
+    assert_true(json_real_value(v) == 1e20);
+    json_decref(v);
+    assert_null(json_parse(STR("[99999999999999999999, 1e999]"), NULL));
+    assert_null(json_parse(STR("[99999999999999999999"), NULL));
     v = json_parse(STR("  null\n"), NULL);
     assert_true(json_is_null(v) && json_str(v).len == 0 && json_str(v).ptr == NULL);
     json_decref(v);

@@ -8,7 +8,7 @@
 
 #define COLD __attribute__((noinline))
 
-static value overflow(rt *r) {
+COLD value jinja_overflow(rt *r) {
     return jinja_fail(r, "an integer does not fit into 64 bits");
 }
 
@@ -18,8 +18,8 @@ static value int_pow(rt *r, int64_t base, int64_t exponent, bool data) {
                          : v_float(pow((double)base, (double)exponent), data);
     int64_t out = 1;
     for (; exponent; exponent >>= 1) {
-        if (exponent & 1 && __builtin_mul_overflow(out, base, &out)) return overflow(r);
-        if (exponent > 1 && __builtin_mul_overflow(base, base, &base)) return overflow(r);
+        if (exponent & 1 && __builtin_mul_overflow(out, base, &out)) return jinja_overflow(r);
+        if (exponent > 1 && __builtin_mul_overflow(base, base, &base)) return jinja_overflow(r);
     }
     return v_int(out, data);
 }
@@ -27,9 +27,9 @@ static value int_pow(rt *r, int64_t base, int64_t exponent, bool data) {
 static value int_binary(rt *r, node_op op, int64_t a, int64_t b, bool data) {
     int64_t out;
     switch (op) {
-    case OP_ADD: return __builtin_add_overflow(a, b, &out) ? overflow(r) : v_int(out, data);
-    case OP_SUB: return __builtin_sub_overflow(a, b, &out) ? overflow(r) : v_int(out, data);
-    case OP_MUL: return __builtin_mul_overflow(a, b, &out) ? overflow(r) : v_int(out, data);
+    case OP_ADD: return __builtin_add_overflow(a, b, &out) ? jinja_overflow(r) : v_int(out, data);
+    case OP_SUB: return __builtin_sub_overflow(a, b, &out) ? jinja_overflow(r) : v_int(out, data);
+    case OP_MUL: return __builtin_mul_overflow(a, b, &out) ? jinja_overflow(r) : v_int(out, data);
     case OP_POW: return int_pow(r, a, b, data);
     default: break;
     }
@@ -39,7 +39,7 @@ static value int_binary(rt *r, node_op op, int64_t a, int64_t b, bool data) {
     if (op == OP_DIV) return v_float((double)((long double)a / (long double)b), data);
     if (b == -1) { /* INT64_MIN / -1 traps */
         if (op == OP_MOD) return v_int(0, data);
-        return __builtin_sub_overflow((int64_t)0, a, &out) ? overflow(r) : v_int(out, data);
+        return __builtin_sub_overflow((int64_t)0, a, &out) ? jinja_overflow(r) : v_int(out, data);
     }
     int64_t q = a / b, m = a % b;
     if (m && (m < 0) != (b < 0)) { /* Python rounds towards minus infinity */

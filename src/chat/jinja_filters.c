@@ -46,7 +46,7 @@ FILTER(f_abs) {
 }
 
 static bool float_to_int(double f, int64_t *out) {
-    if (!(f > -9.2e18 && f < 9.2e18)) return false;
+    if (!(f >= -0x1p63 && f < 0x1p63)) return false;
     *out = (int64_t)f;
     return true;
 }
@@ -58,13 +58,19 @@ FILTER(f_int) {
     value fallback = given(a[0]) ? a[0] : v_int(0, false);
     if (self.kind == V_UNDEF) return jinja_fail_undef(r, self);
     if (is_int(self)) return v_int(as_int(self), self.data);
-    if (self.kind == V_FLOAT) return float_to_int(self.f, &i) ? v_int(i, self.data) : fallback;
+    if (self.kind == V_FLOAT) {
+        if (isinf(self.f)) return jinja_fail(r, "cannot convert float infinity to integer");
+        if (isnan(self.f)) return fallback;
+        return float_to_int(self.f, &i) ? v_int(i, self.data) : jinja_overflow(r);
+    }
     if (self.kind != V_STR) return fallback;
     int64_t base = !given(a[1]) ? 10 : is_int(a[1]) ? as_int(a[1]) : -1;
-    if (base >= 0 && base <= 36 && jinja_parse_int(as_str(self), (int)base, &i))
+    bool is_beyond = false;
+    if (base >= 0 && base <= 36 && jinja_parse_int(as_str(self), (int)base, &i, &is_beyond))
         return v_int(i, self.data);
-    if (jinja_parse_float(as_str(self), &f) && float_to_int(f, &i)) return v_int(i, self.data);
-    return fallback;
+    if (is_beyond) return jinja_overflow(r);
+    if (!jinja_parse_float(as_str(self), &f) || isnan(f) || isinf(f)) return fallback;
+    return float_to_int(f, &i) ? v_int(i, self.data) : jinja_overflow(r);
 }
 
 FILTER(f_float) {
@@ -74,6 +80,19 @@ FILTER(f_float) {
     if (is_number(self)) return v_float(as_float(self), self.data);
     if (self.kind == V_STR && jinja_parse_float(as_str(self), &f)) return v_float(f, self.data);
     return given(a[0]) ? a[0] : v_float(0, false);
+}
+
+/* To a multiple of 10 ** n_zeros, ties to the even one. */
+static value round_int(rt *r, int64_t i, int64_t n_zeros, bool data) {
+    enum { MAX_ZEROS = 19 }; /* 10 ** 20 is more than twice what there is */
+    uint64_t unit = 1, size = i < 0 ? 0 - (uint64_t)i : (uint64_t)i;
+    if (n_zeros > MAX_ZEROS) return v_int(0, data);
+    for (int64_t k = 0; k < n_zeros; k++) unit *= 10;
+    uint64_t rest = size % unit, out = size - rest;
+    bool up = rest > unit - rest || (rest == unit - rest && (size / unit) % 2);
+    if ((up && __builtin_add_overflow(out, unit, &out)) || out > (uint64_t)INT64_MAX + (i < 0))
+        return jinja_overflow(r);
+    return v_int(i < 0 ? (int64_t)(0 - out) : (int64_t)out, data);
 }
 
 FILTER(f_round) {
@@ -90,16 +109,19 @@ FILTER(f_round) {
     if (str_is(method, "ceil")) return v_float(ceil(f * scale) / scale, self.data);
     if (str_is(method, "floor")) return v_float(floor(f * scale) / scale, self.data);
     if (!str_is(method, "common")) return jinja_fail(r, "method must be common, ceil or floor");
-    if (is_int(self) && precision >= 0) return v_int(as_int(self), self.data);
-    if (to_int && float_to_int(nearbyint(f), &i)) return v_int(i, self.data);
+    if (is_int(self)) return round_int(r, as_int(self), precision < 0 ? -precision : 0, self.data);
+    if (to_int && !isnan(f) && !isinf(f))
+        return float_to_int(nearbyint(f), &i) ? v_int(i, self.data) : jinja_overflow(r);
+    if (to_int)
+        return jinja_fail(r, "cannot convert float %s to integer", isnan(f) ? "NaN" : "infinity");
     if (isnan(f) || isinf(f)) return self;
     if (precision >= 0) { /* decimal rounding of the exact value, ties to even, as printf does */
         char text[720];
         snprintf(text, sizeof text, "%.*f", (int)precision, f);
         return v_float(strtod(text, NULL), self.data);
     }
-    double unit = pow(10, (double)-precision), q = nearbyint(f / unit) * unit;
-    return is_int(self) && float_to_int(q, &i) ? v_int(i, self.data) : v_float(q, self.data);
+    double unit = pow(10, (double)-precision);
+    return v_float(nearbyint(f / unit) * unit, self.data);
 }
 
 FILTER(f_filesizeformat) {

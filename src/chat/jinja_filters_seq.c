@@ -25,7 +25,7 @@ static value by_attribute(rt *r, value item, value attribute, value fallback) {
         bool digits = part.len > 0;
         for (size_t i = 0; i < part.len; i++)
             digits = digits && part.ptr[i] >= '0' && part.ptr[i] <= '9';
-        if (digits && jinja_parse_int(part, 10, &index))
+        if (digits && jinja_parse_int(part, 10, &index, NULL))
             item = jinja_getitem(r, item, v_int(index, false));
         else
             item = jinja_getitem(r, item, jinja_str(r, part, false));

@@ -7,7 +7,6 @@
  */
 #include "chat/jinja_impl.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,51 +57,71 @@ size_t jinja_float_text(double f, char out[FLOAT_TEXT]) {
     return at;
 }
 
-/* Copies s without surrounding space and single underscores between digits; false when too long. */
-static bool number_text(str s, char *out, size_t size) {
-    size_t begin = 0, end = s.len, n = 0, next;
+static str without_space(str s) {
+    size_t begin = 0, end = s.len, next;
     while (begin < end && jinja_is_space(jinja_char(s, begin, &next))) begin = next;
     while (end > begin && (unsigned char)s.ptr[end - 1] < 128 &&
            jinja_is_space((uint32_t)(unsigned char)s.ptr[end - 1]))
         end--;
-    for (size_t i = begin; i < end; i++) {
-        if (s.ptr[i] == '_' && i > begin && i + 1 < end && s.ptr[i - 1] != '_') continue;
-        if (n + 1 >= size || !s.ptr[i]) return false;
-        out[n++] = s.ptr[i];
-    }
-    out[n] = 0;
-    return n > 0;
+    return str_make(s.ptr + begin, end - begin);
 }
 
-bool jinja_parse_int(str s, int base, int64_t *out) {
-    char text[160], *end;
-    if ((base != 0 && base < 2) || base > 36 || !number_text(s, text, sizeof text)) return false;
-    char *p = text;
-    bool minus = *p == '-';
-    if (*p == '-' || *p == '+') p++;
-    char prefix = p[0] == '0' ? (char)(p[1] | 32) : 0;
+static int digit_value(char c) {
+    char low = (char)(c | 32);
+    return c >= '0' && c <= '9' ? c - '0' : low >= 'a' && low <= 'z' ? low - 'a' + 10 : 36;
+}
+
+bool jinja_parse_int(str s, int base, int64_t *out, bool *is_beyond) {
+    if (is_beyond) *is_beyond = false;
+    if ((base != 0 && base < 2) || base > 36) return false;
+    s = without_space(s);
+    size_t i = s.len && (s.ptr[0] == '-' || s.ptr[0] == '+');
+    bool minus = i && s.ptr[0] == '-', after_digit = false, fits = true;
+    char prefix = i + 1 < s.len && s.ptr[i] == '0' ? (char)(s.ptr[i + 1] | 32) : 0;
     int named = prefix == 'x' ? 16 : prefix == 'o' ? 8 : prefix == 'b' ? 2 : 0;
     if (named && (base == 0 || base == named)) {
-        p += 2;
+        i += 2;
         base = named;
+        after_digit = i < s.len && s.ptr[i] == '_'; /* 0x_1 */
     }
     if (base == 0) base = 10;
-    if (!((*p >= '0' && *p <= '9') || ((*p | 32) >= 'a' && (*p | 32) <= 'z'))) return false;
-    errno = 0;
-    unsigned long long v = strtoull(p, &end, base);
-    if (*end || errno || v > (unsigned long long)INT64_MAX) return false;
-    *out = minus ? -(int64_t)v : (int64_t)v;
-    return true;
+    uint64_t v = 0;
+    for (; i < s.len; i++) {
+        if (s.ptr[i] == '_' && after_digit) { /* between digits, one at a time */
+            after_digit = false;
+            continue;
+        }
+        int d = digit_value(s.ptr[i]);
+        if (d >= base) return false;
+        after_digit = true;
+        fits = fits && !__builtin_mul_overflow(v, (uint64_t)base, &v) &&
+               !__builtin_add_overflow(v, (uint64_t)d, &v);
+    }
+    if (!after_digit) return false;
+    fits = fits && v <= (uint64_t)INT64_MAX + minus;
+    if (is_beyond) *is_beyond = !fits;
+    if (fits) *out = minus ? (int64_t)(0 - v) : (int64_t)v;
+    return fits;
 }
 
 bool jinja_parse_float(str s, double *out) {
-    char text[400], *end;
-    if (!number_text(s, text, sizeof text)) return false;
-    for (char *p = text; *p; p++)
-        if (*p == 'x' || *p == 'X' || *p == '(' || *p == 'p' || *p == 'P')
-            return false; /* C reads more than Python */
+    char small[400], *text = small, *end;
+    s = without_space(s);
+    if (!s.len || (s.len >= sizeof small && !(text = malloc(s.len + 1)))) return false;
+    bool ok = true;
+    size_t n = 0;
+    for (size_t i = 0; i < s.len; i++) {
+        char c = s.ptr[i];
+        if (c == '_' && i && i + 1 < s.len && s.ptr[i - 1] != '_') continue;
+        /* C reads more than Python. */
+        ok = ok && c && c != '(' && (c | 32) != 'x' && (c | 32) != 'p';
+        text[n++] = c;
+    }
+    text[n] = 0;
     *out = strtod(text, &end);
-    return !*end;
+    ok = ok && n && !*end;
+    if (text != small) free(text);
+    return ok;
 }
 
 /* ── One formatted value, for both languages ── */
@@ -409,7 +428,7 @@ static value arg_named(rt *r, formatter *x, str name, bool alone) {
             return jinja_fail(
                 r, "cannot switch from manual field specification to automatic field numbering");
         i = x->next++;
-    } else if (name.ptr[0] >= '0' && name.ptr[0] <= '9' && jinja_parse_int(name, 10, &i)) {
+    } else if (name.ptr[0] >= '0' && name.ptr[0] <= '9' && jinja_parse_int(name, 10, &i, NULL)) {
         if (x->next > 0 && alone)
             return jinja_fail(
                 r, "cannot switch from automatic field numbering to manual field specification");
@@ -442,7 +461,7 @@ static value field_value(rt *r, formatter *x, str field) {
         if (!index)
             v = jinja_getattr(r, v, name);
         else if (name.len && name.ptr[0] >= '0' && name.ptr[0] <= '9' &&
-                 jinja_parse_int(name, 10, &i))
+                 jinja_parse_int(name, 10, &i, NULL))
             v = jinja_getitem(r, v, v_int(i, false));
         else
             v = jinja_getitem(r, v, jinja_str(r, name, false));

@@ -489,8 +489,9 @@ size_t jinja_float_text(double f, char out[FLOAT_TEXT]); /* Python's repr(float)
 value jinja_percent(rt *r, value fmt, value arg);
 value jinja_format(rt *r, value fmt, const args *in);
 value jinja_strftime(rt *r, value fmt);
-bool jinja_parse_int(str s, int base, int64_t *out); /* int(str, base) */
-bool jinja_parse_float(str s, double *out);          /* float(str) */
+/* int(str, base). *is_beyond, which may be NULL, tells why not: it is one, but not of 64 bits. */
+bool jinja_parse_int(str s, int base, int64_t *out, bool *is_beyond);
+bool jinja_parse_float(str s, double *out); /* float(str) */
 
 /* jinja_json.c */
 value jinja_from_json(rt *r, const json_t *j, str name);
@@ -520,6 +521,7 @@ value jinja_call_builtin(rt *r, const builtin *fn, const char *what, value self,
 int64_t jinja_whole(rt *r, value v, int64_t fallback);
 
 /* jinja_arith.c */
+value jinja_overflow(rt *r); /* fails: an integer of more than 64 bits */
 value jinja_binary(rt *r, node_op op, value a, value b);
 value jinja_sign(rt *r, bool minus, value v); /* -v or +v */
 

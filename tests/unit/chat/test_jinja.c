@@ -219,6 +219,39 @@ static void pythons_corners(void **state) {
     expect_error("{% macro m(caller) %}{% endmacro %}", "{}", "needs a default");
 }
 
+/* Python's integers have no end, ours have 64 bits: what is beyond says so. */
+static void integers_are_exact_or_an_error(void **state) {
+    (void)state;
+    static const char beyond[] = "does not fit into 64 bits";
+    expect(
+        "{{ '9223372036854775807'|int }} {{ '-9223372036854775808'|int }} {{ ' 0x_7f '|int(0, 16) }} "
+        "{{ '1_000'|int }} {{ '1__0'|int(7) }} {{ '0x'|int(7, 16) }} {{ ''|int(7) }} {{ '+'|int(7) }} {{ '_1'|int(7) }}",
+        "{}", "9223372036854775807 -9223372036854775808 127 1000 7 7 7 7 7");
+    expect("{{ '42.9'|int }} {{ '1e3'|int }} {{ 'nan'|int(7) }} {{ -9.223372036854775e18|int }}",
+           "{}", "42 1000 7 -9223372036854774784");
+    expect_error("{{ '9223372036854775808'|int }}", "{}", beyond);
+    expect_error("{{ '-9223372036854775809'|int(5) }}", "{}", beyond);
+    expect_error("{{ ('1' * 500)|int }}", "{}", beyond);
+    expect_error("{{ 'ffffffffffffffff'|int(0, 16) }}", "{}", beyond);
+    expect_error("{{ '1e30'|int }}", "{}", beyond);
+    expect_error("{{ 1e30|int }}", "{}", beyond);
+    expect_error("{{ 1e30|round(none) }}", "{}", beyond);
+    expect_error("{{ (1e308 * 10)|int }}", "{}", "infinity");
+    expect_error("{{ 9223372036854775808 }}", "{}", "too large");
+    expect("{{ ('0' * 500 ~ '1.5')|float }} {{ ('0' * 500)|int }}", "{}", "1.5 0");
+    expect(
+        "{{ 1234567890123456789|round(-1) }} {{ 9007199254740993|round(-1) }} {{ 25|round(-1) }} {{ 35|round(-1) }} "
+        "{{ -26|round(-1) }} {{ 9223372036854775807|round(-2) }} {{ 6|round(-1) }} {{ 5|round(-1) }} {{ 7|round(-2) }}",
+        "{}", "1234567890123456790 9007199254740990 20 40 -30 9223372036854775800 10 0 0");
+    expect(
+        "{{ 4999999999999999999|round(-19) }} {{ 9223372036854775807|round(-20) }} {{ 9|round(-999) }} {{ 7|round(none) }}",
+        "{}", "0 0 0 7");
+    expect_error("{{ 9223372036854775807|round(-1) }}", "{}", beyond);
+    expect_error("{{ 6000000000000000000|round(-19) }}", "{}", beyond);
+    expect("{{ x }} {{ y.n }}", "{\"x\": 7, \"y\": {\"n\": 0, \"most\": 18446744073709551615}}",
+           "7 0");
+}
+
 static void the_clock_is_the_callers(void **state) {
     (void)state;
     jinja_output out;
@@ -443,6 +476,7 @@ int main(void) {
         cmocka_unit_test(strings_are_values),
         cmocka_unit_test(language_corners),
         cmocka_unit_test(pythons_corners),
+        cmocka_unit_test(integers_are_exact_or_an_error),
         cmocka_unit_test(the_clock_is_the_callers),
         cmocka_unit_test(errors_name_the_line),
         cmocka_unit_test(raise_exception_is_the_whole_message),

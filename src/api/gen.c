@@ -171,23 +171,30 @@ static bool finish_limits(const api *a, gen_params *p, error *err) {
     p->max_tokens = first_of(on ? q->perf_max_tokens : -1, plain,
                              has_own ? p->default_max_tokens : mine->max_tokens);
     p->max_completion_tokens = -1;
-    int64_t rows =
-        first_of(on ? q->perf_max_kv_size : -1, p->max_kv_size ? p->max_kv_size : -1, -1);
+    bool is_perf_window = on && q->perf_max_kv_size >= 0;
+    bool is_perf_context = on && q->perf_max_context_tokens >= 0;
+    const char *window = is_perf_window ? "perf_max_kv_size" : "max_kv_size";
+    int64_t rows = first_of(is_perf_window ? q->perf_max_kv_size : -1,
+                            p->max_kv_size ? p->max_kv_size : -1, -1);
     if (rows > plan->kv_rows)
         return error_set(
-            err, ERR_INT_ABOVE_MAX, "max_kv_size",
-            "Invalid 'max_kv_size': this server was started with a window of %lld tokens; a request may only lower it.",
-            (long long)plan->kv_rows);
+            err, ERR_INT_ABOVE_MAX, window,
+            "Invalid '%s': this server was started with a window of %lld tokens; a request may only lower it.",
+            window, (long long)plan->kv_rows);
+    char pinned[64] = "";
+    if (least > KV_BLOCK)
+        snprintf(pinned, sizeof pinned, " and %lld tokens are pinned here",
+                 (long long)(least - KV_BLOCK));
     if (rows >= 0 && rows < least)
         return error_set(
-            err, ERR_INT_BELOW_MIN, "max_kv_size",
-            "Invalid 'max_kv_size': a window of %lld is too small. %lld tokens are pinned here and the cache works in "
-            "blocks of %d, so ask for at least %lld.",
-            (long long)rows, (long long)(least - KV_BLOCK), KV_BLOCK, (long long)least);
+            err, ERR_INT_BELOW_MIN, window,
+            "Invalid '%s': a window of %lld is too small. The cache works in blocks of %d%s, so ask for at least %lld.",
+            window, (long long)rows, KV_BLOCK, pinned, (long long)least);
     p->max_kv_size = rows >= 0 ? rows : mine->max_kv_size < plan->kv_rows ? mine->max_kv_size : 0;
     p->context = (context_rules){
-        .max_tokens = first_of(on ? q->perf_max_context_tokens : -1, q->max_context_tokens,
-                               mine->max_context_tokens),
+        .max_tokens = first_of(is_perf_context ? q->perf_max_context_tokens : -1,
+                               q->max_context_tokens, mine->max_context_tokens),
+        .is_perf = is_perf_context || (q->max_context_tokens < 0 && mine->is_perf_context),
         .margin = first_of(q->max_context_tokens_margin, -1, a->o.context_margin),
         .budget = on ? first_of(q->perf_prompt_token_budget, -1, mine->prompt_token_budget) : 0,
     };
@@ -254,8 +261,7 @@ choices *choices_new(api *a, uint64_t client, size_t n, bool keep_tokens,
     }
     c->keep_tokens = keep_tokens;
     for (; c->n < n; c->n++) {
-        turn_request q = {
-            .client = client, .wake = wake, .wake_ctx = wake_ctx, .score_prompt = -1};
+        turn_request q = {.client = client, .wake = wake, .wake_ctx = wake_ctx, .score_prompt = -1};
         make(ctx, c->n, &q);
         c->items[c->n].index = c->n;
         c->items[c->n].t = turn_start(a->chat, &q, err);

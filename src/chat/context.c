@@ -22,6 +22,10 @@ static int64_t context_of(const context_rules *r, int64_t engine_max) {
     return r->max_tokens > 0 && r->max_tokens < engine_max ? r->max_tokens : engine_max;
 }
 
+static const char *name_of(const context_rules *r) {
+    return r->is_perf ? "perf_max_context_tokens" : "max_context_tokens";
+}
+
 int64_t context_limit(const context_rules *r, int64_t engine_max) {
     int64_t limit = context_of(r, engine_max) - r->margin;
     if (r->budget > 0 && r->budget < limit) limit = r->budget;
@@ -31,17 +35,17 @@ int64_t context_limit(const context_rules *r, int64_t engine_max) {
 bool context_check(const context_rules *r, int64_t engine_max, error *err) {
     if (r->max_tokens > engine_max)
         return error_set(
-            err, ERR_INT_ABOVE_MAX, "max_context_tokens",
-            "A max_context_tokens of %lld is more than the %lld tokens this model was loaded for; lower it, or load "
+            err, ERR_INT_ABOVE_MAX, name_of(r),
+            "A %s of %lld is more than the %lld tokens this model was loaded for; lower it, or load "
             "with a larger --ctx.",
-            (long long)r->max_tokens, (long long)engine_max);
+            name_of(r), (long long)r->max_tokens, (long long)engine_max);
     int64_t max = context_of(r, engine_max);
     if (r->margin >= max)
         return error_set(
             err, ERR_INVALID_VALUE, "max_context_tokens_margin",
-            "A max_context_tokens_margin of %lld leaves nothing of a max_context_tokens of %lld; set it to less than "
+            "A max_context_tokens_margin of %lld leaves nothing of a %s of %lld; set it to less than "
             "that, a few hundred at most.",
-            (long long)r->margin, (long long)max);
+            (long long)r->margin, name_of(r), (long long)max);
     return true;
 }
 
@@ -56,11 +60,11 @@ static sentence what_fits(const context_rules *r, int64_t limit) {
         snprintf(s.text, sizeof s.text, "at most %lld fit (perf_prompt_token_budget)",
                  (long long)limit);
     else if (r->margin > 0)
-        snprintf(s.text, sizeof s.text,
-                 "at most %lld fit (max_context_tokens %lld less a margin of %lld)",
-                 (long long)limit, (long long)(limit + r->margin), (long long)r->margin);
+        snprintf(s.text, sizeof s.text, "at most %lld fit (%s %lld less a margin of %lld)",
+                 (long long)limit, name_of(r), (long long)(limit + r->margin),
+                 (long long)r->margin);
     else
-        snprintf(s.text, sizeof s.text, "at most %lld fit (max_context_tokens)", (long long)limit);
+        snprintf(s.text, sizeof s.text, "at most %lld fit (%s)", (long long)limit, name_of(r));
     return s;
 }
 

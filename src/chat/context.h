@@ -35,6 +35,7 @@ typedef enum context_mode {
 typedef struct context_rules {
     context_mode mode;
     int64_t max_tokens; /* max_context_tokens; 0 = whatever the engine takes */
+    bool is_perf;       /* max_tokens was given as perf_max_context_tokens */
     int64_t margin;     /* max_context_tokens_margin: kept free below it */
     int64_t budget;     /* perf_prompt_token_budget; 0 = none */
     int64_t

@@ -32,8 +32,12 @@ typedef struct session {
 } session;
 
 bool session_open(session *s, config *c, bool with_chat, error *err);
+/* What session_open looks at besides memory, so that oriel plan refuses and warns of the same: first what needs no
+ * model, with the engine's configuration as the result; then what needs the plan. */
+bool session_prepare(const config *c, engine_config *e, error *err);
+bool session_check_plan(const config *c, const engine_plan *p, error *err);
 /* A line in the log when --ctx goes beyond what the model was trained for. */
-void session_warn_of_long_context(const session *s);
+void session_warn_of_long_context(const engine_plan *p);
 void session_close(session *s);
 engine_config session_engine_config(const config *c, error *err);
 sample_params session_sampling(const config *c);

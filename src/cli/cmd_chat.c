@@ -278,7 +278,7 @@ int cmd_chat(int argc, char **argv) {
     int64_t total = 0;
     buf first = {0};
     if (!read_first(&c, &first, &err) || !session_open(&s, &c, true, &err)) goto done;
-    session_warn_of_long_context(&s);
+    session_warn_of_long_context(engine_get_plan(s.e));
     if (!chat_can_chat(s.chat)) {
         error_set(
             &err, ERR_USAGE, NULL,

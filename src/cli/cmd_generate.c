@@ -248,7 +248,7 @@ int cmd_generate(int argc, char **argv) {
     if (!read_answer(&c, &answer, &answer_text, &schema, &err) || !read_prompt(&c, &prompt, &err) ||
         (c.prompt_ids && !parse_ids(c.prompt_ids, &ids, &err)) || !session_open(&s, &c, true, &err))
         goto done;
-    session_warn_of_long_context(&s);
+    session_warn_of_long_context(engine_get_plan(s.e));
     out.t = engine_get_tok(s.e);
     turn_request r = {.max_tokens = config_get_limits(&c, c.performance_mode).max_tokens,
                       .context = session_context(&c, CONTEXT_DROP),

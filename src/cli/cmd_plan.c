@@ -1,5 +1,5 @@
 /* oriel plan MODEL: what loading would take, part by part, and whether it fits. Exit status 1 when
- * it does not. */
+ * it does not; what else a load would refuse is refused here. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -22,6 +22,7 @@ static void print_json(const hub_model *m, const config *c, const engine_plan *p
     json_kv_int(&j, "total_bytes", (int64_t)p->total);
     json_kv_int(&j, "weight_bytes", (int64_t)p->weights);
     json_kv_int(&j, "kv_bytes", (int64_t)p->kv);
+    json_kv_int(&j, "kv_cache_bytes", (int64_t)p->cache);
     json_kv_int(&j, "scratch_bytes", (int64_t)p->scratch);
     json_kv_int(&j, "sampling_bytes", (int64_t)p->sampling);
     json_kv_int(&j, "fixed_bytes", (int64_t)p->fixed);
@@ -65,6 +66,7 @@ static void print_text(const hub_model *m, const config *c, const engine_plan *p
     snprintf(note, sizeof note, "%lld rows %s for %lld at once, %s each", (long long)p->kv_rows,
              c->kv_type, (long long)(c->parallel ? c->parallel : 1), term_bytes(p->seq_kv).text);
     print_line("window", p->kv, note);
+    if (p->cache) print_line("of it", p->cache, "for reuse alone (--kv-cache)");
     print_line("scratch", p->scratch, "of the forward pass");
     print_line("sampling", p->sampling, "");
     snprintf(note, sizeof note, "program %s, tokenizer %s, %s %s", term_bytes(p->process).text,
@@ -87,7 +89,7 @@ static void print_text(const hub_model *m, const config *c, const engine_plan *p
         printf("The largest window that fits is %lld rows (--max-kv-size %lld).\n",
                (long long)p->largest_rows, (long long)p->largest_rows);
     else
-        printf("No window fits.\n");
+        printf(p->cache ? "No window fits beside this --kv-cache.\n" : "No window fits.\n");
     if (p->fits && p->mapped > p->free_memory - p->total)
         printf("The file is larger than what stays free: tokens will wait for the disk.\n");
 }
@@ -102,13 +104,14 @@ int cmd_plan(int argc, char **argv) {
         return status;
     error err = {0};
     hub_model m = {0};
-    engine_config e = session_engine_config(&c, &err);
+    engine_config e;
     engine_plan p = {0};
     if (c.n_args > 1 || (c.n_args && c.model))
         error_set(&err, ERR_USAGE, NULL, "oriel plan looks at one model at a time.");
-    if (!error_is_set(&err) &&
+    if (!error_is_set(&err) && session_prepare(&c, &e, &err) &&
         hub_open(c.n_args ? c.args[0] : c.model, config_find_data_dir(&c), &m, &err) &&
-        engine_make_plan(m.f, &e, &p, &err)) {
+        engine_make_plan(m.f, &e, &p, &err) && session_check_plan(&c, &p, &err)) {
+        session_warn_of_long_context(&p);
         if (c.json)
             print_json(&m, &c, &p, &err);
         else

@@ -111,7 +111,7 @@ int cmd_serve(int argc, char **argv) {
     else if (check_origins(&c, &err) && check_aliases(&c, &err))
         load_keys(&c, &key_file, keys, &n_keys, &err);
     if (error_is_set(&err) || !session_open(&s, &c, true, &err)) goto done;
-    session_warn_of_long_context(&s);
+    session_warn_of_long_context(engine_get_plan(s.e));
     api_options o = api_defaults();
     o.host = c.host;
     o.port = (int)c.port;

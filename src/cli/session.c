@@ -90,6 +90,9 @@ engine_config session_engine_config(const config *c, error *err) {
                                         "direct"}; /* as the enum has them */
     for (size_t i = 0; c->load && i < sizeof modes / sizeof modes[0]; i++)
         if (strcmp(c->load, modes[i]) == 0) e.load = (model_load_mode)i;
+    if (c->kv_dir && !*c->kv_dir)
+        error_set(err, ERR_USAGE, "kv-dir",
+                  "--kv-dir is empty: name a directory, or leave it out.");
     e.lock = c->mlock;
     if (c->command == CONFIG_SERVE || (c->command == CONFIG_PLAN && c->parallel))
         e.above_bytes = serve_bytes;
@@ -118,6 +121,7 @@ context_rules session_context(const config *c, context_mode otherwise) {
     context_rules r = {
         .mode = otherwise,
         .max_tokens = l.max_context_tokens,
+        .is_perf = l.is_perf_context,
         .margin = c->max_context_tokens_margin,
         .budget = l.prompt_token_budget,
     };
@@ -126,25 +130,26 @@ context_rules session_context(const config *c, context_mode otherwise) {
 }
 
 /* A window no block fits into; what the model pins by itself is the engine's to look at. */
-static bool check_window(const engine_config *e, error *err) {
+static bool check_window(const config *c, const engine_config *e, error *err) {
+    bool is_perf = config_get_limits(c, c->performance_mode).is_perf_window;
+    const char *name = is_perf ? "perf-max-kv-size" : "max-kv-size";
     int64_t pinned = e->pinned > 0 ? (e->pinned + KV_BLOCK - 1) / KV_BLOCK * KV_BLOCK : 0;
     if (e->max_kv_size == 0 || e->max_kv_size >= pinned + KV_BLOCK) return true;
     if (!pinned)
         return error_set(
-            err, ERR_USAGE, "max-kv-size",
-            "A window of --max-kv-size %lld rows is smaller than the cache's blocks: raise it to %d at "
-            "least.",
-            (long long)e->max_kv_size, KV_BLOCK);
+            err, ERR_USAGE, name,
+            "A window of --%s %lld rows is smaller than the cache's blocks: raise it to %d at least.",
+            name, (long long)e->max_kv_size, KV_BLOCK);
     return error_set(
-        err, ERR_USAGE, "max-kv-size",
-        "A window of --max-kv-size %lld rows is too small beside %lld pinned ones (in blocks of %d): raise "
+        err, ERR_USAGE, name,
+        "A window of --%s %lld rows is too small beside %lld pinned ones (in blocks of %d): raise "
         "it to %lld at least, or lower --pinned.",
-        (long long)e->max_kv_size, (long long)pinned, KV_BLOCK, (long long)(pinned + KV_BLOCK));
+        name, (long long)e->max_kv_size, (long long)pinned, KV_BLOCK,
+        (long long)(pinned + KV_BLOCK));
 }
 
-void session_warn_of_long_context(const session *s) {
-    long long asked = engine_get_config(s->e)->max_context_tokens;
-    long long trained = engine_get_model(s->e)->n_ctx_train;
+void session_warn_of_long_context(const engine_plan *p) {
+    long long asked = p->max_context_tokens, trained = p->n_ctx_train;
     if (trained > 0 && asked > trained)
         log_line(
             LOG_WARN, "config",
@@ -161,18 +166,27 @@ static void warn_of_idle_mode(const config *c) {
                  "perf_max_context_tokens, perf_max_kv_size and perf_prompt_token_budget is set.");
 }
 
+bool session_prepare(const config *c, engine_config *e, error *err) {
+    *e = session_engine_config(c, err);
+    warn_of_idle_mode(c);
+    return !error_is_set(err) && check_window(c, e, err);
+}
+
+bool session_check_plan(const config *c, const engine_plan *p, error *err) {
+    context_rules rules = session_context(c, CONTEXT_DROP);
+    return context_check(&rules, p->max_context_tokens, err) &&
+           (!c->mlock || !p->fits || engine_may_lock(p, err));
+}
+
 bool session_open(session *s, config *c, bool with_chat, error *err) {
     *s = (session){.c = c};
-    engine_config e = session_engine_config(c, err);
-    warn_of_idle_mode(c);
-    if (error_is_set(err) || !check_window(&e, err) ||
+    engine_config e;
+    if (!session_prepare(c, &e, err) ||
         !hub_open(c->model, config_find_data_dir(c), &s->model, err))
         return false;
     s->e = engine_open(s->model.f, &e, err);
     term_progress_end();
-    if (!s->e) return false;
-    context_rules rules = session_context(c, CONTEXT_DROP);
-    if (!context_check(&rules, engine_get_config(s->e)->max_context_tokens, err)) return false;
+    if (!s->e || !session_check_plan(c, engine_get_plan(s->e), err)) return false;
     if (!with_chat) return true;
     buf template = {0};
     chat_options o = {.debug_dir = c->debug_dir};

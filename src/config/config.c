@@ -11,6 +11,7 @@
 
 #include "base/hash.h"
 #include "base/json.h"
+#include "base/limits.h"
 
 typedef enum kind { FLAG, INT, NUM, TEXT, LIST } kind;
 
@@ -118,13 +119,14 @@ static const option options[] = {
     {"image-command", TEXT, AT(image_command), .commands = CONFIG_SERVE},
     {"http-threads", INT, AT(http_threads), .commands = CONFIG_SERVE, .min = 1, .max = 64,
      .fallback = "1"},
-    {"parallel", INT, AT(parallel), .commands = CONFIG_SERVE | CONFIG_BENCH, .min = 1, .max = 1024,
-     .fallback = "4", .arg = "N", .help = "answers generated at once; default 4"},
-    {"parallel", INT, AT(parallel), .commands = CONFIG_PLAN, .min = 0, .max = 1024, .fallback = "0",
-     .arg = "N",
+    {"parallel", INT, AT(parallel), .commands = CONFIG_SERVE | CONFIG_BENCH, .min = 1,
+     .max = LIMIT_PARALLEL, .fallback = "4", .arg = "N",
+     .help = "answers generated at once; default 4"},
+    {"parallel", INT, AT(parallel), .commands = CONFIG_PLAN, .min = 0, .max = LIMIT_PARALLEL,
+     .fallback = "0", .arg = "N",
      .help = "plan for oriel serve with N answers at once; default: for chat and generate"},
-    {"queue", INT, AT(queue), .commands = CONFIG_SERVE, .min = 0, .max = 1 << 20, .fallback = "512",
-     .arg = "N", .help = "requests that may wait; more get 429"},
+    {"queue", INT, AT(queue), .commands = CONFIG_SERVE, .min = 0, .max = LIMIT_QUEUE,
+     .fallback = "512", .arg = "N", .help = "requests that may wait; more get 429"},
     {"prompt-tokens", INT, AT(prompt_tokens), .commands = CONFIG_BENCH | CONFIG_BENCH_WINDOW,
      .min = 1, .max = 0x1p30, .fallback = "512", .arg = "N", .help = "prefill length; default 512"},
     {"generate-tokens", INT, AT(generate_tokens), .commands = CONFIG_BENCH, .min = 1, .max = 0x1p30,
@@ -150,33 +152,33 @@ static const option options[] = {
      .help = "draw speed and memory over tokens"},
     {"notes", TEXT, AT(notes), .commands = CONFIG_BENCH_WINDOW, .fallback = "docs/BENCHMARKS.md",
      .arg = "FILE", .help = "where bench notes appends"},
-    {"ctx", INT, AT(ctx), .commands = LOADS, .min = 0, .max = 0x1p40, .fallback = "0", .arg = "N",
-     .help = "longest prompt in tokens; default: the trained length", .affects_answers = true,
-     .letter = 'c'},
-    {"max-context-tokens", INT, AT(max_context_tokens), .commands = LOADS, .min = 1, .max = 0x1p40,
-     .arg = "N", .help = "the same, and longer prompts lose their oldest turns",
-     .affects_answers = true},
+    {"ctx", INT, AT(ctx), .commands = LOADS, .min = 0, .max = (double)LIMIT_ROWS, .fallback = "0",
+     .arg = "N", .help = "longest prompt in tokens; default: the trained length",
+     .affects_answers = true, .letter = 'c'},
+    {"max-context-tokens", INT, AT(max_context_tokens), .commands = LOADS, .min = 1,
+     .max = (double)LIMIT_ROWS, .arg = "N",
+     .help = "the same, and longer prompts lose their oldest turns", .affects_answers = true},
     {"max-context-tokens-margin", INT, AT(max_context_tokens_margin), .commands = LOADS, .min = 0,
-     .max = 0x1p40, .fallback = "0", .arg = "N", .help = "prompts stay this far below it",
-     .affects_answers = true},
+     .max = (double)LIMIT_ROWS, .fallback = "0", .arg = "N",
+     .help = "prompts stay this far below it", .affects_answers = true},
     {"truncation", TEXT, AT(truncation), .commands = TURN | CONFIG_SERVE, .arg = "MODE",
      .help = "auto: cut prompts that are too long; disabled: refuse them", .affects_answers = true,
      .values = "auto disabled"},
     {"performance-mode", FLAG, AT(performance_mode), .commands = LOADS,
      .help = "the perf-... values take the place of their plain twins", .affects_answers = true},
-    {"perf-max-tokens", INT, AT(perf_max_tokens), .commands = LOADS, .min = 1, .max = 0x1p40,
-     .affects_answers = true},
+    {"perf-max-tokens", INT, AT(perf_max_tokens), .commands = LOADS, .min = 1,
+     .max = (double)LIMIT_ROWS, .affects_answers = true},
     {"perf-max-context-tokens", INT, AT(perf_max_context_tokens), .commands = LOADS, .min = 1,
-     .max = 0x1p40, .affects_answers = true},
-    {"perf-max-kv-size", INT, AT(perf_max_kv_size), .commands = LOADS, .min = 1, .max = 0x1p40,
-     .affects_answers = true},
+     .max = (double)LIMIT_ROWS, .affects_answers = true},
+    {"perf-max-kv-size", INT, AT(perf_max_kv_size), .commands = LOADS, .min = 1,
+     .max = (double)LIMIT_ROWS, .affects_answers = true},
     {"perf-prompt-token-budget", INT, AT(perf_prompt_token_budget), .commands = LOADS, .min = 1,
-     .max = 0x1p40, .affects_answers = true},
+     .max = (double)LIMIT_ROWS, .affects_answers = true},
     {"max-kv-size", INT, AT(max_kv_size), .commands = LOADS & ~CONFIG_BENCH_WINDOW, .min = 0,
-     .max = 0x1p40, .fallback = "0", .arg = "N",
+     .max = (double)LIMIT_ROWS, .fallback = "0", .arg = "N",
      .help = "window: rows of context kept; default: --ctx", .affects_answers = true},
-    {"pinned", INT, AT(pinned), .commands = LOADS, .min = -1, .max = 0x1p40, .fallback = "-1",
-     .affects_answers = true},
+    {"pinned", INT, AT(pinned), .commands = LOADS, .min = -1, .max = (double)LIMIT_PINNED,
+     .fallback = "-1", .affects_answers = true},
     {"kv-type", TEXT, AT(kv_type), .commands = LOADS, .fallback = "f16", .arg = "TYPE",
      .help = "f16 (default), bf16, q8_0 or f32", .affects_answers = true,
      .values = "f16 bf16 q8_0 f32"},
@@ -192,9 +194,9 @@ static const option options[] = {
      .help = "keep key/value rows there too: prompts that were seen survive a restart"},
     {"kv-dir-size", INT, AT(kv_dir_size), .commands = LOADS, .min = 1, .max = 0x1p30,
      .fallback = "4096", .arg = "MIB", .help = "how large DIR may get; default 4096"},
-    {"threads", INT, AT(threads), .commands = LOADS, .min = 0, .max = 1024, .fallback = "0",
-     .arg = "N", .help = "default: all cores", .letter = 't'},
-    {"chunk", INT, AT(chunk), .commands = LOADS, .min = 1, .max = 65536, .fallback = "512"},
+    {"threads", INT, AT(threads), .commands = LOADS, .min = 0, .max = LIMIT_THREADS,
+     .fallback = "0", .arg = "N", .help = "default: all cores", .letter = 't'},
+    {"chunk", INT, AT(chunk), .commands = LOADS, .min = 1, .max = LIMIT_CHUNK, .fallback = "512"},
     {"f32-activations", FLAG, AT(f32_acts), .commands = LOADS, .affects_answers = true},
     {"no-repack", FLAG, AT(mmap_rows), .commands = LOADS, .affects_answers = true},
     {"chat-template", TEXT, AT(chat_template), .commands = TURN | CONFIG_SERVE, .arg = "FILE",
@@ -538,21 +540,27 @@ static int source_of(const config *c, const char *name) {
     return BY_DEFAULT;
 }
 
-static int64_t choose(const config *c, const char *name, int64_t plain, const char *perf_name,
-                      int64_t perf) {
-    return perf > 0 && source_of(c, perf_name) >= source_of(c, name) ? perf : plain;
+static bool wins(const config *c, const char *perf_name, int64_t perf, const char *name) {
+    return perf > 0 && source_of(c, perf_name) >= source_of(c, name);
 }
 
 config_limits config_get_limits(const config *c, bool performance_mode) {
     if (!performance_mode)
-        return (config_limits){c->max_tokens, c->max_context_tokens, c->max_kv_size, 0};
+        return (config_limits){.max_tokens = c->max_tokens,
+                               .max_context_tokens = c->max_context_tokens,
+                               .max_kv_size = c->max_kv_size};
+    bool perf_context =
+             wins(c, "perf-max-context-tokens", c->perf_max_context_tokens, "max-context-tokens"),
+         perf_window = wins(c, "perf-max-kv-size", c->perf_max_kv_size, "max-kv-size");
     return (config_limits){
-        .max_tokens = choose(c, "max-tokens", c->max_tokens, "perf-max-tokens", c->perf_max_tokens),
-        .max_context_tokens = choose(c, "max-context-tokens", c->max_context_tokens,
-                                     "perf-max-context-tokens", c->perf_max_context_tokens),
-        .max_kv_size =
-            choose(c, "max-kv-size", c->max_kv_size, "perf-max-kv-size", c->perf_max_kv_size),
+        .max_tokens = wins(c, "perf-max-tokens", c->perf_max_tokens, "max-tokens")
+                          ? c->perf_max_tokens
+                          : c->max_tokens,
+        .max_context_tokens = perf_context ? c->perf_max_context_tokens : c->max_context_tokens,
+        .max_kv_size = perf_window ? c->perf_max_kv_size : c->max_kv_size,
         .prompt_token_budget = c->perf_prompt_token_budget,
+        .is_perf_context = perf_context,
+        .is_perf_window = perf_window,
     };
 }
 
@@ -560,11 +568,13 @@ config_limits config_get_limits(const config *c, bool performance_mode) {
 static bool check_context(const config *c, error *err) {
     config_limits l = config_get_limits(c, c->performance_mode);
     int64_t max = l.max_context_tokens ? l.max_context_tokens : c->ctx;
+    const char *context = l.is_perf_context ? "perf-max-context-tokens" : "max-context-tokens";
+    const char *window = l.is_perf_window ? "perf-max-kv-size" : "max-kv-size";
     if (c->ctx && l.max_context_tokens > c->ctx)
         return usage(
-            err, "max-context-tokens",
-            "--max-context-tokens %lld is more than --ctx %lld lets in: lower it, raise --ctx or leave --ctx out.",
-            (long long)l.max_context_tokens, (long long)c->ctx);
+            err, context,
+            "--%s %lld is more than --ctx %lld lets in: lower it, raise --ctx or leave --ctx out.",
+            context, (long long)l.max_context_tokens, (long long)c->ctx);
     if (max && c->max_context_tokens_margin >= max)
         return usage(
             err, "max-context-tokens-margin",
@@ -574,9 +584,9 @@ static bool check_context(const config *c, error *err) {
     if (l.max_kv_size && c->pinned >= l.max_kv_size)
         return usage(
             err, "pinned",
-            "--pinned %lld leaves nothing of a window of --max-kv-size %lld rows to move: lower --pinned or raise "
-            "--max-kv-size.",
-            (long long)c->pinned, (long long)l.max_kv_size);
+            "--pinned %lld leaves nothing of a window of --%s %lld rows to move: lower --pinned or raise "
+            "--%s.",
+            (long long)c->pinned, window, (long long)l.max_kv_size, window);
     return true;
 }
 

@@ -87,6 +87,7 @@ typedef struct config {
  * of its plain twin, unless a stronger source gave the twin. 0 (max_tokens: −1) = not given. */
 typedef struct config_limits {
     int64_t max_tokens, max_context_tokens, max_kv_size, prompt_token_budget;
+    bool is_perf_context, is_perf_window; /* it was the perf_ twin that gave it */
 } config_limits;
 config_limits config_get_limits(const config *c, bool performance_mode);
 

@@ -69,7 +69,8 @@ engine_config engine_defaults(void);
  * start, so that nothing grows later. */
 typedef struct engine_plan {
     uint64_t weights;  /* repacked, and vectors as floats */
-    uint64_t kv;       /* the window of all sequences, with room for a chunk */
+    uint64_t kv;       /* the window of all sequences, with room for a chunk, and … */
+    uint64_t cache;    /* … of it: blocks for reuse alone */
     uint64_t scratch;  /* of the forward pass */
     uint64_t sampling; /* all samplers, and what follows a grammar beside each */
     uint64_t fixed;    /* the rest: process + tokenizer + above + tables, threads and
@@ -88,14 +89,19 @@ typedef struct engine_plan {
     model_load_mode load;       /* as chosen: not AUTO */
     int64_t kv_rows;            /* p + W actually used */
     uint64_t kv_row_bytes;      /* of one position in all full layers */
-    int64_t max_context_tokens; /* the longest prompt, as settled */
+    int64_t max_context_tokens; /* the longest prompt, as settled … */
+    int64_t n_ctx_train;        /* … and the longest the model was trained for; 0: unknown */
     uint64_t free_memory;       /* when asked, with what this process holds already */
     bool fits;
-    uint64_t missing;     /* how much, when not */
+    uint64_t missing; /* how much, when not */
+    uint64_t
+        largest_cache; /* the largest kv_cache_bytes that would fit; 0: none does, or none was asked for */
     int64_t largest_rows; /* the largest kv_rows that would fit, whole blocks; 0: none does */
     bool is_asked; /* max_context_tokens or max_kv_size were given: the window's size is no guess */
 } engine_plan;
 bool engine_make_plan(const file *f, const engine_config *c, engine_plan *plan, error *err);
+/* Would this process be allowed to lock what was planned? False: ERR_NO_MEMORY says what to do. */
+bool engine_may_lock(const engine_plan *p, error *err);
 
 /* Plans, refuses what does not fit, loads, starts the thread. `f` is borrowed and must outlive the
  * engine. ERR_NO_MEMORY names the shortfall. */

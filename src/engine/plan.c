@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "base/limits.h"
 #include "base/os.h"
 
 enum {
@@ -15,10 +16,7 @@ enum {
     DEFAULT_PARK_MS = 200,
     DEFAULT_CONTEXT = 4096, /* of a file that does not say how it was trained */
     SMALLEST_AUTO_ROWS = 1024,
-    MAX_PARALLEL = 256,
-    MAX_QUEUE = 65536,
     MAX_EVENTS = 65536,
-    MAX_CHUNK = 8192,
     SCORE_LOGIT_BYTES = 8 << 20, /* of logits held for scoring a prompt's chunk */
     MAX_SCORE_ROWS = 128,
     /* Measured (tests/e2e/test_plan.py): what a process touches of its program and libraries after the
@@ -61,7 +59,6 @@ static int round_up_power_of_two(int n) {
 }
 
 bool engine_fill_defaults(engine_config *c, const model_info *info, error *err) {
-    const int64_t max_rows = (int64_t)1 << 40;
     if (c->n_threads == 0) c->n_threads = os_n_cpus();
     if (c->n_parallel == 0) c->n_parallel = DEFAULT_PARALLEL;
     if (c->n_events == 0) c->n_events = DEFAULT_EVENTS;
@@ -69,19 +66,19 @@ bool engine_fill_defaults(engine_config *c, const model_info *info, error *err) 
     if (c->step_budget_ms == 0) c->step_budget_ms = DEFAULT_BUDGET_MS;
     if (c->park_after_ms == 0) c->park_after_ms = DEFAULT_PARK_MS;
     if (c->kv_dir && c->kv_dir_bytes == 0) c->kv_dir_bytes = DEFAULT_KV_DIR_BYTES;
-    if (c->max_pinned == -1) c->max_pinned = c->pinned == -1 ? max_rows : c->pinned;
+    if (c->max_pinned == -1) c->max_pinned = c->pinned == -1 ? LIMIT_ROWS : c->pinned;
     if (c->pinned == -1) c->pinned = info->has_sinks ? 0 : KV_BLOCK;
-    if (!check_range("threads", c->n_threads, 1, 1024, err) ||
-        !check_range("parallel", c->n_parallel, 1, MAX_PARALLEL, err) ||
-        !check_range("queue", c->n_queue, 0, MAX_QUEUE, err) ||
+    if (!check_range("threads", c->n_threads, 1, LIMIT_THREADS, err) ||
+        !check_range("parallel", c->n_parallel, 1, LIMIT_PARALLEL, err) ||
+        !check_range("queue", c->n_queue, 0, LIMIT_QUEUE, err) ||
         !check_range("events", c->n_events, 1, MAX_EVENTS, err) ||
-        !check_range("chunk", c->max_chunk, 1, MAX_CHUNK, err) ||
+        !check_range("chunk", c->max_chunk, 1, LIMIT_CHUNK, err) ||
         !check_range("step_budget_ms", c->step_budget_ms, 1, 3600 * 1000, err) ||
         !check_range("park_after_ms", c->park_after_ms, 1, 3600 * 1000, err) ||
-        !check_range("pinned", c->pinned, 0, max_rows / 2, err) ||
-        !check_range("max_pinned", c->max_pinned, 0, max_rows, err) ||
-        !check_range("max_context_tokens", c->max_context_tokens, 0, max_rows, err) ||
-        !check_range("max_kv_size", c->max_kv_size, 0, max_rows, err))
+        !check_range("pinned", c->pinned, 0, LIMIT_PINNED, err) ||
+        !check_range("max_pinned", c->max_pinned, 0, LIMIT_ROWS, err) ||
+        !check_range("max_context_tokens", c->max_context_tokens, 0, LIMIT_ROWS, err) ||
+        !check_range("max_kv_size", c->max_kv_size, 0, LIMIT_ROWS, err))
         return false;
     c->n_events = round_up_power_of_two(c->n_events);
     c->pinned = (c->pinned + KV_BLOCK - 1) / KV_BLOCK * KV_BLOCK;
@@ -118,12 +115,25 @@ static uint64_t kv_bytes(const engine_config *c, const model_info *info, int64_t
     return kv_plan_bytes(&k);
 }
 
+static uint64_t kv_bytes_without_cache(const engine_config *c, const model_info *info,
+                                       int64_t rows) {
+    engine_config bare = *c;
+    bare.kv_cache_bytes = 0;
+    return kv_bytes(&bare, info, rows, c->n_parallel);
+}
+
 /* Everything that depends on the window's size; p holds the rest already. */
 static bool plan_rows(const engine_config *c, const model_info *info, int64_t rows, engine_plan *p,
                       error *err) {
     uint64_t rest = p->weights + p->scratch + p->sampling + p->fixed;
     p->kv = kv_bytes(c, info, rows, c->n_parallel);
     p->kv_rows = rows;
+    uint64_t bare = kv_bytes_without_cache(c, info, rows);
+    if (c->kv_cache_bytes && bare && p->kv == 0)
+        return error_set(err, ERR_INVALID_VALUE, "kv_cache",
+                         "A --kv-cache of %llu MiB has more blocks than can be counted: lower it.",
+                         (unsigned long long)(c->kv_cache_bytes >> 20));
+    p->cache = p->kv - bare;
     if (p->kv == 0 || __builtin_add_overflow(rest, p->kv, &p->total))
         return error_set(err, ERR_INVALID_VALUE, "max_kv_size",
                          "A key/value cache of %lld rows for %d at once cannot be built: lower "
@@ -139,7 +149,7 @@ static int64_t largest_rows(const engine_config *c, const model_info *info, int6
                             const engine_plan *p) {
     uint64_t rest = p->weights + p->scratch + p->sampling + p->fixed;
     if (rest > p->free_memory || p->loading > p->free_memory) return 0;
-    int64_t fits = 0, low = (least + KV_BLOCK - 1) / KV_BLOCK, high = ((int64_t)1 << 40) / KV_BLOCK;
+    int64_t fits = 0, low = (least + KV_BLOCK - 1) / KV_BLOCK, high = LIMIT_ROWS / KV_BLOCK;
     while (low <= high) {
         int64_t blocks = low + (high - low) / 2;
         uint64_t bytes = kv_bytes(c, info, blocks * KV_BLOCK, c->n_parallel);
@@ -175,15 +185,51 @@ static void plan_fixed(const engine_config *c, const model_info *info, const eng
     p->free_memory = os_free_memory() + now.rss_anon;
 }
 
+/* What --kv-cache might be beside the window that was asked for, or, where there is no room for that, beside
+ * the smallest. */
+static void plan_cache(const engine_config *c, const model_info *info, int64_t least,
+                       engine_plan *p) {
+    if (!p->cache) return;
+    uint64_t rest = p->weights + p->scratch + p->sampling + p->fixed;
+    uint64_t bare = rest + p->kv - p->cache;
+    if (bare > p->free_memory) bare = rest + kv_bytes_without_cache(c, info, least);
+    if (bare > p->free_memory) return;
+    double part = (double)(p->free_memory - bare) / (double)p->cache; /* it has an index, too */
+    p->largest_cache = part >= 1 ? c->kv_cache_bytes : (uint64_t)((double)c->kv_cache_bytes * part);
+}
+
+/* A window that leaves no block to move beside the pinned ones. */
+static bool refuse_window(const engine_config *c, int64_t rows, int64_t least, error *err) {
+    if (!c->max_kv_size)
+        return error_set(
+            err, ERR_INVALID_VALUE, "pinned",
+            "Invalid 'pinned': %lld rows cannot be pinned in a window of %lld (the context, as --max-kv-size is not "
+            "given), which needs a block of %d beside them: lower --pinned to %lld at most, or raise --max-kv-size to "
+            "%lld at least.",
+            (long long)c->pinned, (long long)rows, KV_BLOCK,
+            (long long)(rows < KV_BLOCK ? 0 : (rows - KV_BLOCK) / KV_BLOCK * KV_BLOCK),
+            (long long)least);
+    char pinned[64] = "";
+    if (c->pinned)
+        snprintf(pinned, sizeof pinned, " and %lld rows are pinned", (long long)c->pinned);
+    return error_set(
+        err, ERR_INT_BELOW_MIN, "max_kv_size",
+        "Invalid 'max_kv_size': a window of %lld rows is too small. The cache works in "
+        "blocks of %d%s: raise it to %lld at least.",
+        (long long)rows, KV_BLOCK, pinned, (long long)least);
+}
+
 bool engine_settle(engine_config *c, const model_info *info, const engine_needs *needs,
                    engine_plan *p, error *err) {
+    bool pins = c->pinned > 0; /* somebody said so */
     if (!engine_fill_defaults(c, info, err)) return false;
     *p = (engine_plan){.weights = needs->weights,
                        .mapped = needs->mapped,
                        .scratch = needs->scratch,
                        .load = needs->load,
-                       .seq_sampling = sampler_plan_bytes(info->n_vocab) +
-                                       matcher_plan_bytes(info->n_vocab),
+                       .n_ctx_train = info->n_ctx_train,
+                       .seq_sampling =
+                           sampler_plan_bytes(info->n_vocab) + matcher_plan_bytes(info->n_vocab),
                        .forms = needs->forms};
     p->sampling = (uint64_t)c->n_parallel * p->seq_sampling;
     plan_fixed(c, info, needs, p);
@@ -196,18 +242,17 @@ bool engine_settle(engine_config *c, const model_info *info, const engine_needs 
         c->max_context_tokens = info->n_ctx_train > 0 ? info->n_ctx_train : DEFAULT_CONTEXT;
     int64_t least = c->pinned + KV_BLOCK,
             rows = c->max_kv_size ? c->max_kv_size : c->max_context_tokens;
-    if (c->max_kv_size && rows < least)
-        return error_set(
-            err, ERR_INT_BELOW_MIN, "max_kv_size",
-            "Invalid 'max_kv_size': a window of %lld rows is too small. %lld rows are pinned and the cache works in blocks "
-            "of %d: raise it to %lld at least.",
-            (long long)rows, (long long)c->pinned, KV_BLOCK, (long long)least);
-    if (rows < least) rows = least;
+    if (rows < least && (c->max_kv_size || pins)) return refuse_window(c, rows, least, err);
+    if (rows < least) rows = least; /* of a short context, beside what the model needs pinned */
     if (!plan_rows(c, info, rows, p, err)) return false;
+    p->largest_rows = largest_rows(c, info, least, p);
+    plan_cache(c, info, least, p);
+    /* A cache that fits beside no window is what has to shrink, not the context. */
+    bool is_cache_too_large = p->cache && !p->largest_rows;
     /* Nobody asked for this size: rather a shorter context, which is said, than no start. A tenth stays
      * free for whoever else is on this machine. */
-    while (!p->is_asked && p->total > p->free_memory / 10 * 9 && rows > SMALLEST_AUTO_ROWS &&
-           rows / 2 >= least) {
+    while (!p->is_asked && !is_cache_too_large && p->total > p->free_memory / 10 * 9 &&
+           rows > SMALLEST_AUTO_ROWS && rows / 2 >= least) {
         rows = rows / 2 > SMALLEST_AUTO_ROWS ? rows / 2 : SMALLEST_AUTO_ROWS;
         if (!plan_rows(c, info, rows, p, err)) return false;
     }
@@ -216,30 +261,33 @@ bool engine_settle(engine_config *c, const model_info *info, const engine_needs 
     p->max_context_tokens = c->max_context_tokens;
     uint64_t more = kv_bytes(c, info, rows, c->n_parallel + 1);
     p->seq_kv = more > p->kv ? more - p->kv : 0;
-    p->largest_rows = largest_rows(c, info, least, p);
     return true;
 }
 
 bool engine_refuse_unless_fits(const engine_plan *p, error *err) {
     if (p->fits) return true;
     const double gb = 1e9; /* the unit of oriel plan */
-    char advice[160] = "No window is small enough: this model needs more memory";
+    char advice[200] = "No window is small enough: this model needs more memory";
     if (!p->largest_rows && p->load != MODEL_LOAD_MMAP)
         snprintf(
             advice, sizeof advice,
             "No window is small enough; --load mmap, which computes from the file in place, takes "
             "up to %.2f GB less",
             (double)p->weights / gb);
+    if (!p->largest_rows && p->largest_cache)
+        snprintf(advice, sizeof advice,
+                 "--kv-cache alone takes %.2f GB: lower it to %llu (MiB) at most",
+                 (double)p->cache / gb, (unsigned long long)(p->largest_cache >> 20));
     if (p->largest_rows)
         snprintf(advice, sizeof advice, "The largest window that fits is --max-kv-size %lld",
                  (long long)p->largest_rows);
     return error_set(
         err, ERR_NO_MEMORY, NULL,
         "The model needs %.2f GB (weights %.2f, %lld rows of key/value cache %.2f, the rest %.2f) but only %.2f "
-        "GB are free: %llu bytes are missing. %s; a smaller --parallel or --kv-type q8_0 needs less, too.",
+        "GB are free: %llu bytes are missing. %s; a smaller %s--parallel or --kv-type q8_0 needs less, too.",
         (double)p->total / gb, (double)p->weights / gb, (long long)p->kv_rows, (double)p->kv / gb,
         (double)(p->scratch + p->sampling + p->fixed) / gb, (double)p->free_memory / gb,
-        (unsigned long long)p->missing, advice);
+        (unsigned long long)p->missing, advice, p->cache && p->largest_rows ? "--kv-cache, " : "");
 }
 
 /* ── Taking it ── */

@@ -134,6 +134,8 @@ static void test_wrong_configurations(void **state) {
         error err = {0};
         assert_null(engine_open_model(model_new_fake(&f, NULL), NULL, &c, &err));
         assert_int_not_equal(err.code, ERR_NONE);
+        if (i == 2) assert_null(strstr(err.message, "pinned"));
+        if (i == 3) assert_non_null(strstr(err.message, "128 rows are pinned"));
         if (i == 7) {
             assert_int_equal(err.code, ERR_NO_MEMORY);
             assert_non_null(strstr(err.message, "are missing"));
@@ -445,6 +447,31 @@ static void test_plan_shrinks_what_nobody_asked_for(void **state) {
     model_free(m);
 }
 
+static void test_pinned_rows_beyond_the_context_are_refused(void **state) {
+    (void)state;
+    model_fake_config f = fake_config();
+    model *m = model_new_fake(&f, NULL);
+    engine_config c = small_config();
+    c.max_kv_size = 0;
+    c.max_context_tokens = 100;
+    for (int64_t pinned = 32; pinned <= 128; pinned += 32) {
+        error err = {0};
+        engine_plan p;
+        engine_config settled = c;
+        settled.pinned = pinned;
+        bool ok = engine_settle(&settled, model_get_info(m), &(engine_needs){0}, &p, &err);
+        assert_true(ok == (pinned <= 64));
+        if (ok) assert_int_equal(p.kv_rows, 100);
+        if (!ok) assert_string_equal(err.param, "pinned");
+        if (!ok) assert_non_null(strstr(err.message, "--pinned to 64 at most"));
+    }
+    c.max_context_tokens = 20; /* short, but nobody pins anything: the window is a block */
+    engine_plan p;
+    assert_true(engine_settle(&c, model_get_info(m), &(engine_needs){0}, &p, NULL));
+    assert_int_equal(p.kv_rows, 32);
+    model_free(m);
+}
+
 /* ── Real models ── */
 
 static void generate(engine *e, const int32_t *ids, size_t n, int64_t max_tokens, int32_t *out) {
@@ -561,6 +588,7 @@ int main(void) {
         cmocka_unit_test(test_usage_tells_what_was_cached),
         cmocka_unit_test(test_rows_survive_a_restart),
         cmocka_unit_test(test_plan_shrinks_what_nobody_asked_for),
+        cmocka_unit_test(test_pinned_rows_beyond_the_context_are_refused),
         cmocka_unit_test(test_real_model),
         cmocka_unit_test(test_plan_before_loading),
     };

@@ -508,6 +508,23 @@ static bool build(kv_disk *d, const kv_disk_config *c) {
     return true;
 }
 
+static bool open_dir(kv_disk *d, kv_name *key, error *err) {
+    if (!*d->dir)
+        return error_set(err, ERR_INVALID_VALUE, "kv-dir",
+                         "The directory for kept blocks (--kv-dir) has no name.");
+    bool is_there = mkdir(d->dir, 0700) == 0 || errno == EEXIST;
+    if (!is_there && errno == ENOENT)
+        return error_set(
+            err, ERR_IO, "kv-dir",
+            "%s cannot be made for kept blocks (--kv-dir): the directory above it is not there. Make "
+            "that first.",
+            d->dir);
+    return (is_there && (d->fd = open(d->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) >= 0 &&
+            read_key(d, key) && scan(d)) ||
+           error_set(err, ERR_IO, "kv-dir", "%s cannot be used for kept blocks (--kv-dir): %s.",
+                     d->dir, strerror(errno));
+}
+
 kv_disk *kv_disk_open(const kv_disk_config *c, kv_name identity, const size_t bytes[2],
                       kv_name *key, error *err) {
     kv_disk *d = calloc(1, sizeof *d);
@@ -526,11 +543,16 @@ kv_disk *kv_disk_open(const kv_disk_config *c, kv_name identity, const size_t by
     pthread_cond_init(&d->done_one, NULL);
     if (!build(d, c)) {
         error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the kept blocks' index.");
-    } else if ((mkdir(c->dir, 0700) != 0 && errno != EEXIST) ||
-               (d->fd = open(c->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0 ||
-               !read_key(d, key) || !scan(d)) {
-        error_set(err, ERR_IO, "kv-dir", "%s cannot be used for kept blocks (--kv-dir): %s.",
-                  c->dir, strerror(errno));
+    } else if (largest(bytes) + sizeof(header) > c->max_bytes) {
+        const double mib = 1 << 20;
+        uint64_t least = (largest(bytes) + sizeof(header) + (1 << 20) - 1) >> 20;
+        error_set(
+            err, ERR_INVALID_VALUE, "kv-dir-size",
+            "A --kv-dir-size of %.1f MiB has no room for one block of this model (%.1f MiB): raise it to %llu "
+            "at least.",
+            (double)c->max_bytes / mib, (double)largest(bytes) / mib, (unsigned long long)least);
+    } else if (!open_dir(d, key, err)) {
+        ; /* said */
     } else if (pthread_create(&d->thread, NULL, run, d) != 0) {
         error_set(err, ERR_NO_MEMORY, NULL, "The system refuses to start another thread.");
     } else {

@@ -195,6 +195,15 @@ def performance_mode_in_requests():
         assert off["usage"]["completion_tokens"] == 9 and off["usage"]["prompt_tokens"] > 320, off["usage"]
         refused(post(s, CHAT, ask(talk, performance_mode="yes")), "invalid_type", "performance_mode")
         refused(post(s, CHAT, ask(talk, performance_mode=True, perf_max_kv_size=0)), "integer_below_min_value", "perf_max_kv_size")
+        # what is blamed is what was sent
+        for name, value, code in (("perf_max_kv_size", 16, "integer_below_min_value"), ("perf_max_kv_size", 5000, "integer_above_max_value"),
+                                  ("perf_max_context_tokens", 5000, "integer_above_max_value")):
+            refused(post(s, CHAT, ask(talk, performance_mode=True, **{name: value})), code, name, name)
+        refused(post(s, CHAT, ask(talk, performance_mode=True, perf_max_context_tokens=200, truncation="disabled")),
+                "context_length_exceeded", "messages", "(perf_max_context_tokens)")
+    with Server("--ctx", 1000, "--pinned", 0) as s:
+        status, _, body = post(s, CHAT, ask(talk, max_kv_size=16))
+        assert status == 400 and "pinned" not in body["error"]["message"] and "32" in body["error"]["message"], body
 
 
 @test
@@ -234,8 +243,59 @@ def windows_that_make_no_sense_say_what_to_change():
     says(["--max-context-tokens-margin", 100000], "max_context_tokens_margin", "less than that")
     says(["--max-context-tokens", 900, "--ctx", 100], "--ctx 100", "raise --ctx")
     says(["--max-context-tokens", 0], "from 1")
-    says(["--perf-max-kv-size", 20, "--performance-mode"], "raise it to 32")
+    says(["--perf-max-kv-size", 20, "--performance-mode"], "--perf-max-kv-size 20", "raise it to 32")
+    says(["--perf-max-kv-size", 60, "--pinned", 60, "--performance-mode"], "raise --perf-max-kv-size")
+    says(["--perf-max-context-tokens", 900, "--performance-mode", "--ctx", 100], "--perf-max-context-tokens 900")
+    says(["--perf-max-context-tokens", 900, "--performance-mode", "--max-context-tokens-margin", 900], "less than that")
+    says(["--ctx", 100, "--pinned", 200], "'pinned'", "--pinned to 64", "--max-kv-size to 256")
+    says(["--pinned", 50000], "'pinned'", "--max-kv-size to 50048")
+    says(["--pinned", 1 << 40], "--pinned takes", str(1 << 39))
+    says(["--kv-cache", 1 << 30], "--kv-cache", "lower it")
+    says(["--chunk", 8193], "--chunk takes", "8192")
     assert b"changes nothing" in run("generate", "--performance-mode", "--max-tokens", 1, "hello").stderr
+
+
+@test
+def a_plan_refuses_and_warns_as_loading_does():
+    for args, status in ((["--max-context-tokens-margin", 100000], 2), (["--max-kv-size", 20], 2), (["--ctx", 100, "--pinned", 200], 2),
+                         (["--kv-cache", 1 << 30], 2), (["--kv-dir", ""], 2), (["--performance-mode"], 0), (["--ctx", 5000], 0)):
+        plan, load = run("plan", *args, check=False), run("generate", "-n", 1, "--temperature", 0, *args, "hello", check=False)
+        said = [l for l in plan.stderr.decode().splitlines()]
+        assert plan.returncode == load.returncode == status, (args, plan.returncode, load.returncode, said, load.stderr)
+        strip = lambda l: l.split("] ")[-1].split(" config: ")[-1]
+        assert len(said) == 1 and said[0].strip() and strip(said[0]) in load.stderr.decode(), (args, said, load.stderr)
+    for command, option, most in (("plan", "--parallel", 256), ("serve", "--parallel", 256), ("serve", "--queue", 65536)):
+        p = run(command, option, most + 1, check=False)
+        assert p.returncode == 2 and f"{option} takes a number".encode() in p.stderr and str(most).encode() in p.stderr, p.stderr
+
+
+@test
+def a_cache_that_is_too_large_is_what_has_to_shrink():
+    plain = run_json("plan")
+    p = run("plan", "--kv-cache", 20000000, "--json", check=False)
+    plan = json.loads(p.stdout)
+    assert p.returncode == 1 and plan["max_kv_size"] == plain["max_kv_size"] and plan["kv_cache_bytes"] > 20000000 << 20, plan
+    assert plan["kv_bytes"] - plan["kv_cache_bytes"] == plain["kv_bytes"] and plain["kv_cache_bytes"] == 0, (plan, plain)
+    p = run("generate", "--kv-cache", 20000000, "hello", check=False)
+    said = p.stderr.decode()
+    assert p.returncode == 1 and "--kv-cache alone takes" in said and "(MiB) at most" in said, said
+    assert "No window" not in said and "mmap" not in said and said.count("\n") == 1, said
+    most = int(said.split("lower it to ")[1].split()[0])
+    # (Free memory moves between the calls; a tenth is more than it does.)
+    assert run_json("plan", "--kv-cache", most * 8 // 10, "--max-kv-size", plain["max_kv_size"])["fits"]
+    assert run("plan", "--kv-cache", most * 12 // 10, "--max-kv-size", plain["max_kv_size"], check=False).returncode == 1
+
+
+@test
+def a_directory_for_rows_says_what_it_needs():
+    def says(directory, *words):
+        p = run("generate", "--kv-dir", directory, "-n", 1, "hello", check=False)
+        said = p.stderr.decode()
+        assert p.returncode and said.startswith("oriel: ") and said[7] != " " and all(w in said for w in words), said
+
+    says("", "--kv-dir is empty")
+    with tempfile.TemporaryDirectory() as d:
+        says(os.path.join(d, "a", "b"), os.path.join(d, "a", "b"), "directory above it is not there", "Make that first")
 
 
 @test

@@ -228,7 +228,43 @@ static void a_directory_that_cannot_be_used_is_said(void **state) {
     kv_disk_config d = {.dir = "/dev/null/kv", .max_bytes = BUDGET};
     assert_false(kv_open_disk(k, &d, &err));
     assert_int_equal(err.code, ERR_IO);
+    err = (error){0};
+    d.dir = "/tmp/oriel-kv-not-there/below";
+    assert_false(kv_open_disk(k, &d, &err));
+    assert_non_null(strstr(err.message, "Make that first"));
+    err = (error){0};
+    d.dir = "";
+    assert_false(kv_open_disk(k, &d, &err));
+    assert_int_equal(err.code, ERR_INVALID_VALUE);
+    assert_string_equal(err.param, "kv-dir");
     kv_free(k);
+}
+
+/* The first block that is kept must not be more than all of them may be. */
+static void a_budget_below_one_block_is_refused(void **state) {
+    (void)state;
+    place_of_files p = make_dir();
+    kv *k = open_pool(p.dir, 7, BUDGET);
+    run_text(k, 3, whole);
+    kv_free(k);
+    n_bytes = 0;
+    int n = each_file(p.dir, count_bytes);
+    assert_true(n > 0);
+    kv_config c = {.shape = {TWIN_LAYERS, 1, TWIN_HEAD_DIM, widths, KERN_KV_F32},
+                   .n_seqs = 1,
+                   .max_rows = ROWS,
+                   .max_chunk = MAX_CHUNK};
+    uint64_t one = n_bytes / (uint64_t)n; /* both groups have two layers */
+    for (uint64_t less = 0; less < 2; less++) {
+        error err = {0};
+        k = kv_new(&c, NULL);
+        bool ok = kv_open_disk(
+            k, &(kv_disk_config){.dir = p.dir, .max_bytes = one - less, .made_by = 7}, &err);
+        assert_true(ok == !less);
+        if (less) assert_string_equal(err.param, "kv-dir-size");
+        kv_free(k);
+    }
+    remove_dir(p.dir);
 }
 
 /* Writers that die at any moment leave nothing behind that a reader believes. */
@@ -267,6 +303,7 @@ int main(void) {
         cmocka_unit_test(damage_is_ignored),
         cmocka_unit_test(the_budget_is_kept),
         cmocka_unit_test(a_directory_that_cannot_be_used_is_said),
+        cmocka_unit_test(a_budget_below_one_block_is_refused),
         cmocka_unit_test(killed_writers_do_no_harm),
     };
     return cmocka_run_group_tests(t, NULL, NULL);

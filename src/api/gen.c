@@ -203,6 +203,15 @@ static bool finish_limits(const api *a, gen_params *p, error *err) {
     p->context.mode = truncation == 1                ? CONTEXT_CUT
                       : truncation < 0 && is_limited ? CONTEXT_DROP
                                                      : CONTEXT_REFUSE;
+    if (q->max_context_tokens_margin < 0 && (is_perf_context || q->max_context_tokens >= 0) &&
+        p->context.max_tokens <= p->context.margin) {
+        const char *name = is_perf_context ? "perf_max_context_tokens" : "max_context_tokens";
+        return error_set(
+            err, ERR_INT_BELOW_MIN, name,
+            "Invalid '%s': this server keeps %lld tokens free below it, so ask for more than that, or for another "
+            "max_context_tokens_margin.",
+            name, (long long)p->context.margin);
+    }
     return context_check(&p->context, engine_get_config(a->engine)->max_context_tokens, err);
 }
 

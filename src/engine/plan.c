@@ -258,6 +258,8 @@ bool engine_settle(engine_config *c, const model_info *info, const engine_needs 
     }
     if (!p->is_asked && rows < c->max_context_tokens) c->max_context_tokens = rows;
     c->max_kv_size = rows;
+    kv_config k = engine_kv_config(c, info, rows);
+    if (!kv_check_disk(&k, err)) return false;
     p->max_context_tokens = c->max_context_tokens;
     uint64_t more = kv_bytes(c, info, rows, c->n_parallel + 1);
     p->seq_kv = more > p->kv ? more - p->kv : 0;

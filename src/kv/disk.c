@@ -487,6 +487,17 @@ uint64_t kv_disk_plan(uint64_t max_bytes, const size_t bytes[2]) {
            KV_DISK_ITEMS * (uint64_t)largest(bytes);
 }
 
+bool kv_disk_check(uint64_t max_bytes, const size_t bytes[2], error *err) {
+    const uint64_t least = largest(bytes) + sizeof(header), mib = 1 << 20;
+    return least <= max_bytes ||
+           error_set(
+               err, ERR_INVALID_VALUE, "kv-dir-size",
+               "A --kv-dir-size of %.1f MiB has no room for one block of this model (%.1f MiB): raise it to %llu "
+               "at least.",
+               (double)max_bytes / (double)mib, (double)least / (double)mib,
+               (unsigned long long)((least + mib - 1) / mib));
+}
+
 static bool build(kv_disk *d, const kv_disk_config *c) {
     size_t most = largest(d->bytes);
     d->n_files_max = count_files(c->max_bytes, d->bytes);
@@ -543,14 +554,8 @@ kv_disk *kv_disk_open(const kv_disk_config *c, kv_name identity, const size_t by
     pthread_cond_init(&d->done_one, NULL);
     if (!build(d, c)) {
         error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for the kept blocks' index.");
-    } else if (largest(bytes) + sizeof(header) > c->max_bytes) {
-        const double mib = 1 << 20;
-        uint64_t least = (largest(bytes) + sizeof(header) + (1 << 20) - 1) >> 20;
-        error_set(
-            err, ERR_INVALID_VALUE, "kv-dir-size",
-            "A --kv-dir-size of %.1f MiB has no room for one block of this model (%.1f MiB): raise it to %llu "
-            "at least.",
-            (double)c->max_bytes / mib, (double)largest(bytes) / mib, (unsigned long long)least);
+    } else if (!kv_disk_check(c->max_bytes, bytes, err)) {
+        ; /* said */
     } else if (!open_dir(d, key, err)) {
         ; /* said */
     } else if (pthread_create(&d->thread, NULL, run, d) != 0) {

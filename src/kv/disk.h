@@ -39,6 +39,8 @@ enum { KV_DISK_ITEMS = 8 }; /* blocks on their way at most */
 
 /* Bytes kv_disk_open will allocate, its index at its fullest. */
 uint64_t kv_disk_plan(uint64_t max_bytes, const size_t bytes[2]);
+/* False with a sentence: not even one block has room. */
+bool kv_disk_check(uint64_t max_bytes, const size_t bytes[2], error *err);
 /* *key: what names are keyed with in this directory. bytes: of a block of each group, 0 = there is no
  * such group. notify: any thread; an item is done. */
 kv_disk *kv_disk_open(const kv_disk_config *c, kv_name identity, const size_t bytes[2],

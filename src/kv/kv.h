@@ -76,6 +76,8 @@ typedef struct kv_config {
 
 /* Bytes kv_new will allocate for this configuration, exactly; 0 on overflow. */
 uint64_t kv_plan_bytes(const kv_config *c);
+/* Of a configuration that can be built: is its disk_bytes enough for a block? False: a sentence. */
+bool kv_check_disk(const kv_config *c, error *err);
 kv *kv_new(const kv_config *c, error *err);
 void kv_free(kv *k);
 /* The memory of all rows, so that whoever planned it can take its pages at once. Never read there. */

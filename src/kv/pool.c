@@ -104,6 +104,16 @@ uint64_t kv_plan_bytes(const kv_config *c) {
     return plan(c, &l, &why) ? l.total_bytes : 0;
 }
 
+bool kv_check_disk(const kv_config *c, error *err) {
+    layout l;
+    const char *why;
+    return !c->disk_bytes || !plan(c, &l, &why) ||
+           kv_disk_check(c->disk_bytes,
+                         (const size_t[]){l.slot_bytes * (size_t)l.n_layers[0],
+                                          l.slot_bytes * (size_t)l.n_layers[1]},
+                         err);
+}
+
 /* ── Building ── */
 
 static bool build_group(kv *k, const layout *l, int i, char *data) {

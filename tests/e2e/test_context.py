@@ -94,6 +94,9 @@ def a_configured_limit_drops_turns_and_holds_for_ever():
         refused(post(s, CHAT, ask(messages, truncation="disabled")), "context_length_exceeded", "messages", "at most 360 fit")
         refused(post(s, CHAT, ask([user("a little more of the same " * 400)])), "context_length_exceeded", "messages",
                 "last turn", "margin of 40")
+        refused(post(s, CHAT, ask(messages, max_context_tokens=40)), "integer_below_min_value", "max_context_tokens", "keeps 40 tokens")
+        refused(post(s, CHAT, ask(messages, max_context_tokens=40, performance_mode=True, perf_max_context_tokens=30)),
+                "integer_below_min_value", "perf_max_context_tokens", "'perf_max_context_tokens'")
         # the same through Anthropic's door
         status, headers, body = post(s, "/v1/messages", {"model": "default", "max_tokens": 3, "messages": long_talk(20)[1:]})
         assert status == 200 and int(headers["x-oriel-dropped-turns"]) > 3 and body["usage"]["input_tokens"] <= 360, body

@@ -447,7 +447,7 @@ static void test_plan_shrinks_what_nobody_asked_for(void **state) {
     model_free(m);
 }
 
-static void test_pinned_rows_beyond_the_context_are_refused(void **state) {
+static void test_what_cannot_hold_is_refused_by_the_plan(void **state) {
     (void)state;
     model_fake_config f = fake_config();
     model *m = model_new_fake(&f, NULL);
@@ -465,6 +465,13 @@ static void test_pinned_rows_beyond_the_context_are_refused(void **state) {
         if (!ok) assert_string_equal(err.param, "pinned");
         if (!ok) assert_non_null(strstr(err.message, "--pinned to 64 at most"));
     }
+    error tight = {0};
+    engine_plan small;
+    engine_config kept = c;
+    kept.kv_dir = "/tmp/oriel-never-made",
+    kept.kv_dir_bytes = 1000; /* said before anything is loaded */
+    assert_false(engine_settle(&kept, model_get_info(m), &(engine_needs){0}, &small, &tight));
+    assert_string_equal(tight.param, "kv-dir-size");
     c.max_context_tokens = 20; /* short, but nobody pins anything: the window is a block */
     engine_plan p;
     assert_true(engine_settle(&c, model_get_info(m), &(engine_needs){0}, &p, NULL));
@@ -588,7 +595,7 @@ int main(void) {
         cmocka_unit_test(test_usage_tells_what_was_cached),
         cmocka_unit_test(test_rows_survive_a_restart),
         cmocka_unit_test(test_plan_shrinks_what_nobody_asked_for),
-        cmocka_unit_test(test_pinned_rows_beyond_the_context_are_refused),
+        cmocka_unit_test(test_what_cannot_hold_is_refused_by_the_plan),
         cmocka_unit_test(test_real_model),
         cmocka_unit_test(test_plan_before_loading),
     };

@@ -32,7 +32,11 @@ bool kv_open_disk(kv *k, const kv_disk_config *c, error *err) {
     if (!k->pending)
         return error_set(err, ERR_NO_MEMORY, NULL, "There is no memory for blocks to be written.");
     k->disk = kv_disk_open(c, chain_hash((kv_name){1, 2}, &what, sizeof what), bytes, &key, err);
-    if (!k->disk) return false;
+    if (!k->disk) {
+        free(k->pending);
+        k->pending = NULL;
+        return false;
+    }
     k->key = key;
     return true;
 }

@@ -251,7 +251,7 @@ void api_close(api *a) {
 
 size_t api_plan_bytes(bool files) {
     enum { OWN = 800 << 10, LIBRARIES = 2300 << 10 }; /* held to runs by tests/e2e/test_plan.py */
-    return OWN + (files ? LIBRARIES : 0);
+    return OWN + 2 * STORE_CACHE_BYTES + (files ? LIBRARIES : 0);
 }
 
 int api_get_port(const api *a) {

@@ -82,6 +82,9 @@ bool store_tx_open(store_tx *tx, store *s, bool writer, error *err) {
         return store_sql_error(tx, "open its database", err);
     sqlite3_busy_timeout(tx->db, 10000);
     sqlite3_extended_result_codes(tx->db, 1);
+    char cache[48];
+    snprintf(cache, sizeof cache, "PRAGMA cache_size = -%d", STORE_CACHE_BYTES >> 10);
+    if (!store_sql(tx, cache, err)) return false;
     if (!writer)
         return store_sql(tx, "PRAGMA query_only = 1", err) &&
                store_sql(tx, "PRAGMA temp_store = MEMORY", err);

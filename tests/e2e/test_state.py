@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What the server keeps: responses and their events, conversations, stored completions, files,
 uploads, batches. Also what survives kill -9 and what a full disk does."""
-import base64, hashlib, json, os, random, shutil, signal, subprocess, tempfile, threading, time
+import base64, hashlib, http.client, json, os, random, shutil, signal, subprocess, tempfile, threading, time
 
 from oriel import ORIEL, SANITIZED, Server, Skip, run_all, test, wait_for
 
@@ -897,6 +897,30 @@ def acknowledged_writes_survive_kill():
             assert len(missing) <= 4 * 5, len(missing)
     finally:
         shutil.rmtree(where)
+
+
+@test
+def memory_does_not_grow_with_what_is_kept():
+    if SANITIZED:
+        raise Skip("a sanitizer keeps what is freed")
+    with Server("--ctx", 4096) as s:
+        c = http.client.HTTPConnection(s.host, s.port, timeout=60)
+
+        def keep(n):
+            """Bytes of the process's own memory after n conversations more, each read again."""
+            for i in range(n):
+                c.request("POST", "/v1/conversations", json.dumps({"items": [{"type": "message", "role": "user", "content": f"{i} cats"}]}), {"Content-Type": "application/json"})
+                made = json.loads(c.getresponse().read())
+                c.request("GET", f"/v1/conversations/{made['id']}/items")
+                assert len(json.loads(c.getresponse().read())["data"]) == 1
+            with open(f"/proc/{s.p.pid}/status") as f:
+                return next(int(l.split()[1]) for l in f if l.startswith("RssAnon")) * 1024
+
+        begin = keep(500)
+        grew = keep(1500) - begin
+        c.close()
+        print(f"# {grew >> 10} KB more for 1500 conversations")
+        assert grew < 512 << 10, grew
 
 
 run_all()

@@ -83,16 +83,32 @@ FILTER(f_float) {
 }
 
 /* To a multiple of 10 ** n_zeros, ties to the even one. */
-static value round_int(rt *r, int64_t i, int64_t n_zeros, bool data) {
+static value round_int(rt *r, int64_t i, int n_zeros, bool data) {
     enum { MAX_ZEROS = 19 }; /* 10 ** 20 is more than twice what there is */
     uint64_t unit = 1, size = i < 0 ? 0 - (uint64_t)i : (uint64_t)i;
     if (n_zeros > MAX_ZEROS) return v_int(0, data);
-    for (int64_t k = 0; k < n_zeros; k++) unit *= 10;
+    for (int k = 0; k < n_zeros; k++) unit *= 10;
     uint64_t rest = size % unit, out = size - rest;
     bool up = rest > unit - rest || (rest == unit - rest && (size / unit) % 2);
     if ((up && __builtin_add_overflow(out, unit, &out)) || out > (uint64_t)INT64_MAX + (i < 0))
         return jinja_overflow(r);
     return v_int(i < 0 ? (int64_t)(0 - out) : (int64_t)out, data);
+}
+
+/* The same of a float: the digits of its exact value, as printf rounds them. */
+static value round_to_zeros(rt *r, double f, int n_zeros, bool data) {
+    char text[400];
+    int n_left = snprintf(text, sizeof text, "%.0f", trunc(fabs(f))) - n_zeros;
+    if (n_left < 0) return v_float(copysign(0, f), data);
+    if (n_left == 0) { /* it is nothing, or one unit */
+        snprintf(text, sizeof text, "5e%d", n_zeros - 1);
+        bool up = fabs(f) > strtod(text, NULL);
+        snprintf(text, sizeof text, "%de%d", up, n_zeros);
+    } else
+        snprintf(text, sizeof text, "%.*e", n_left - 1, fabs(f));
+    double out = strtod(text, NULL);
+    return isinf(out) ? jinja_fail(r, "the rounded value is too large")
+                      : v_float(copysign(out, f), data);
 }
 
 FILTER(f_round) {
@@ -103,13 +119,16 @@ FILTER(f_round) {
     if (self.kind == V_UNDEF) return jinja_fail_undef(r, self);
     if (!is_number(self))
         return jinja_fail(r, "type %s doesn't define __round__ method", jinja_type(self));
+    int n_zeros = precision > 0 ? 0 : precision < -400 ? 400 : (int)-precision;
     if (precision > 300) precision = 300;
     if (precision < -300) precision = -300;
     double scale = pow(10, (double)precision), f = as_float(self);
+    if (is_int(self) && precision >= 0 && (str_is(method, "ceil") || str_is(method, "floor")))
+        return v_float(f, self.data);
     if (str_is(method, "ceil")) return v_float(ceil(f * scale) / scale, self.data);
     if (str_is(method, "floor")) return v_float(floor(f * scale) / scale, self.data);
     if (!str_is(method, "common")) return jinja_fail(r, "method must be common, ceil or floor");
-    if (is_int(self)) return round_int(r, as_int(self), precision < 0 ? -precision : 0, self.data);
+    if (is_int(self)) return round_int(r, as_int(self), n_zeros, self.data);
     if (to_int && !isnan(f) && !isinf(f))
         return float_to_int(nearbyint(f), &i) ? v_int(i, self.data) : jinja_overflow(r);
     if (to_int)
@@ -120,8 +139,7 @@ FILTER(f_round) {
         snprintf(text, sizeof text, "%.*f", (int)precision, f);
         return v_float(strtod(text, NULL), self.data);
     }
-    double unit = pow(10, (double)-precision);
-    return v_float(nearbyint(f / unit) * unit, self.data);
+    return round_to_zeros(r, f, n_zeros, self.data);
 }
 
 FILTER(f_filesizeformat) {

@@ -330,7 +330,7 @@ static bool hash_value(rt *r, value v, uint64_t *out) {
     case V_STR: *out = hash_str(as_str(v)); return true;
     case V_FLOAT:
         /* 1 == 1.0, so they hash alike. */
-        if (v.f >= -9e15 && v.f <= 9e15 && v.f == floor(v.f)) {
+        if (v.f >= -0x1p63 && v.f < 0x1p63 && v.f == floor(v.f)) {
             *out = hash_mix((uint64_t)(int64_t)v.f);
         } else {
             *out = hash_bytes(&v.f, sizeof v.f, 0);
@@ -476,13 +476,27 @@ bool jinja_true(value v) {
     }
 }
 
+enum { NEITHER = 2 }; /* what NaN is */
+
+/* Exactly: a double does not hold every integer. */
+static int compare_int(int64_t i, double f) {
+    if (isnan(f)) return NEITHER;
+    if (f >= 0x1p63) return -1;
+    if (f < -0x1p63) return 1;
+    int64_t whole = (int64_t)f;
+    if (i != whole) return i < whole ? -1 : 1;
+    return f > (double)whole ? -1 : f < (double)whole;
+}
+
 static int compare_numbers(value a, value b) {
     if (a.kind != V_FLOAT && b.kind != V_FLOAT) {
         int64_t x = as_int(a), y = as_int(b);
         return (x > y) - (x < y);
     }
-    double x = as_float(a), y = as_float(b);
-    return x < y ? -1 : x > y ? 1 : x == y ? 0 : 2; /* NaN is neither */
+    if (a.kind == V_FLOAT && b.kind == V_FLOAT)
+        return a.f < b.f ? -1 : a.f > b.f ? 1 : a.f == b.f ? 0 : NEITHER;
+    int c = a.kind == V_FLOAT ? compare_int(as_int(b), a.f) : compare_int(as_int(a), b.f);
+    return a.kind == V_FLOAT && c != NEITHER ? -c : c;
 }
 
 static int compare_text(str a, str b) {

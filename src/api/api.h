@@ -23,7 +23,7 @@ typedef struct api_key {
 typedef struct api_options {
     const char *host;    /* default "127.0.0.1" */
     int port;            /* default 8080; 0 = any */
-    int n_threads;       /* HTTP threads; default 1 */
+    int n_threads;       /* HTTP threads; default HTTP_THREADS */
     const api_key *keys; /* none = no key asked for (loopback only) */
     size_t n_keys;
     const char *const *cors_origins; /* exact origins allowed beside loopback ones; "*" = all */

@@ -735,8 +735,10 @@ http_server *http_open(const http_options *o, const http_app *app, error *err) {
         {MHD_OPTION_END, 0, NULL},
         {MHD_OPTION_END, 0, NULL},
     };
-    if (o->n_threads > 1)
-        items[8] = (struct MHD_OptionItem){MHD_OPTION_THREAD_POOL_SIZE, o->n_threads, NULL};
+    /* Each takes its part of the connections: one without any would be of no use. */
+    int n_threads = o->n_threads < s->max_connections ? o->n_threads : s->max_connections;
+    if (n_threads > 1)
+        items[8] = (struct MHD_OptionItem){MHD_OPTION_THREAD_POOL_SIZE, n_threads, NULL};
     errno = 0;
     s->daemon = MHD_start_daemon(flags, (uint16_t)o->port, NULL, NULL, on_request, s,
                                  MHD_OPTION_ARRAY, items, MHD_OPTION_END);

@@ -29,10 +29,14 @@
 #include "base/error.h"
 
 enum {
-    HTTP_STREAM_CAP = 64 * 1024,         /* bytes of a stream waiting for the client */
-    HTTP_MAX_BODY = 32 * 1024 * 1024,    /* after decompression too */
-    HTTP_ANY_RATIO = 4 * 1024 * 1024, /* up to here a body may be compressed as well as it likes … */
-    HTTP_MAX_RATIO = 100,             /* … beyond, to a hundredth */
+    /* Each looks at its own connections alone when it wakes, and has its own turn on a core that decodes: bad
+     * neighbours cost those who read along half of what they cost with one (docs/BENCHMARKS.md). */
+    HTTP_THREADS = 4,
+    HTTP_STREAM_CAP = 64 * 1024,      /* bytes of a stream waiting for the client */
+    HTTP_MAX_BODY = 32 * 1024 * 1024, /* after decompression too */
+    HTTP_ANY_RATIO =
+        4 * 1024 * 1024,  /* up to here a body may be compressed as well as it likes … */
+    HTTP_MAX_RATIO = 100, /* … beyond, to a hundredth */
     HTTP_MAX_BODIES = 512 * 1024 * 1024, /* of all requests together; beyond: 503 */
     HTTP_LIGHT_BODY = 16 * 1024,         /* read on the HTTP thread itself */
     HTTP_MAX_HEADER = 32 * 1024,         /* request line and headers together */
@@ -42,9 +46,10 @@ enum {
     HTTP_HURRY_SECONDS = 3,   /* all a header gets when connections run out */
     HTTP_IDLE_SECONDS = 120,  /* keep-alive between requests */
     HTTP_STALL_SECONDS = 120, /* there is something to send and the client takes none of it */
-    HTTP_RETRY_SECONDS = 1,   /* what a refused client is told to wait. One that asks again sooner on the
+    HTTP_RETRY_SECONDS =
+        1, /* what a refused client is told to wait. One that asks again sooner on the
                                  same connection, and is refused again, hears so only then */
-    HTTP_PING_SECONDS = 15,   /* a comment on event streams that wait this long */
+    HTTP_PING_SECONDS = 15, /* a comment on event streams that wait this long */
 };
 
 typedef struct http_server http_server;
@@ -75,7 +80,7 @@ typedef struct http_app {
 typedef struct http_options {
     const char *host; /* address to bind: "127.0.0.1", "::1", "0.0.0.0", … */
     int port;         /* 0 = any free one */
-    int n_threads;    /* ≥ 1 */
+    int n_threads;    /* ≥ 1; HTTP_THREADS does well */
     /* 0 = the limits above. */
     int max_connections, stall_seconds, ping_seconds;
     size_t max_bodies;

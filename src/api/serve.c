@@ -182,7 +182,7 @@ static void render_error(void *ctx, http_req *r, const error *err, buf *out) {
 api_options api_defaults(void) {
     return (api_options){.host = "127.0.0.1",
                          .port = 8080,
-                         .n_threads = 1,
+                         .n_threads = HTTP_THREADS,
                          .model_id = "default",
                          .sampling = sample_defaults(),
                          .limits = {{.max_tokens = -1}, {.max_tokens = -1}},

@@ -118,7 +118,7 @@ static const option options[] = {
     {"transcribe-command", TEXT, AT(transcribe_command), .commands = CONFIG_SERVE},
     {"image-command", TEXT, AT(image_command), .commands = CONFIG_SERVE},
     {"http-threads", INT, AT(http_threads), .commands = CONFIG_SERVE, .min = 1, .max = 64,
-     .fallback = "1"},
+     .fallback = "4"},
     {"parallel", INT, AT(parallel), .commands = CONFIG_SERVE | CONFIG_BENCH, .min = 1,
      .max = LIMIT_PARALLEL, .fallback = "4", .arg = "N",
      .help = "answers generated at once; default 4"},

@@ -107,7 +107,7 @@ static http_server *open_server(http_options o) {
     static const http_app app = {.admit = admit, .handle = handle, .render_error = render_error};
     error err = {0};
     o.host = "127.0.0.1";
-    o.n_threads = 1;
+    o.n_threads = HTTP_THREADS;
     http_server *s = http_open(&o, &app, &err);
     if (!s) fail_msg("%s", err.message);
     return s;

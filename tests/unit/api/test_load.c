@@ -404,8 +404,10 @@ static void a_flood_leaves_a_place_and_the_turn(void **state) {
     enum { PLACES = N_PARALLEL + N_QUEUE, SHARE = PLACES - 1 };
     int flood[SHARE];
     credentials = FLOOD;
-    for (int i = 0; i < SHARE; i++) flood[i] = ask_stream(90000 + i);
-    wait_for(n_jobs() == SHARE);
+    for (int i = 0; i < SHARE; i++) { /* in this order, whichever thread takes them */
+        flood[i] = ask_stream(90000 + i);
+        wait_for(n_jobs() == (uint64_t)i + 1);
+    }
     expect_refused(ask_stream(1));
     assert_non_null(strstr(answer, "kept for others"));
     next_step(); /* the first may have come before the others: one step takes them all in */

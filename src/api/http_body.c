@@ -29,6 +29,7 @@ static bool inflate_body(str in, buf *out, error *err) {
     while (got == Z_OK) {
         char *at = buf_reserve(out, DECODE_PIECE);
         if (!at) break;
+        os_give_way();
         z.next_out = (Bytef *)at;
         z.avail_out = DECODE_PIECE;
         got = inflate(&z, Z_NO_FLUSH);
@@ -56,6 +57,7 @@ static bool unzstd_body(str in, buf *out, error *err) {
     while ((left || src.pos < src.size) && !ZSTD_isError(left)) {
         char *at = buf_reserve(out, DECODE_PIECE);
         if (!at) break;
+        os_give_way();
         ZSTD_outBuffer dst = {at, DECODE_PIECE, 0};
         size_t before = src.pos;
         left = ZSTD_decompressStream(z, &dst, &src);

@@ -5,6 +5,9 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "base/os.h"
 
 /* jansson reports a failed allocation as whatever syntax it was reading; its allocator tells. */
 static _Thread_local bool out_of_memory;
@@ -58,6 +61,20 @@ static void mark_reals(str text, buf *out) {
     buf_append(out, text.ptr + from, text.len - from);
 }
 
+/* jansson takes the text in pieces of its own size; a megabyte of numbers is tens of milliseconds. */
+static size_t next_piece(void *to, size_t n, void *ctx) {
+    str *left = ctx;
+    if (n > left->len) n = left->len;
+    memcpy(to, left->ptr, n);
+    *left = str_make(left->ptr + n, left->len - n);
+    os_give_way();
+    return n;
+}
+
+static json_t *load(str text, size_t flags, json_error_t *e) {
+    return json_load_callback(next_piece, &text, flags, e);
+}
+
 json_t *json_parse(str text, error *err) {
     json_error_t e = {0};
     size_t flags = JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL;
@@ -70,13 +87,13 @@ json_t *json_parse(str text, error *err) {
         return malformed(err, "there is a NUL byte", line, column);
     }
     out_of_memory = false;
-    json_t *v = json_loadb(text.ptr, text.len, flags, &e);
+    json_t *v = load(text, flags, &e);
     /* An integer beyond int64 is legal JSON: it, and no other, becomes a real. */
     if (!v && json_error_code(&e) == json_error_numeric_overflow) {
         buf b = {0};
         mark_reals(text, &b);
         if (b.failed) out_of_memory = true;
-        if (!b.failed) v = json_loadb(b.ptr, b.len, flags, &e);
+        if (!b.failed) v = load(buf_str(&b), flags, &e);
         buf_deinit(&b);
     }
     if (v) return v;

@@ -14,6 +14,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+
 void os_random(void *out, size_t len) {
     unsigned char *p = out;
     while (len) {
@@ -162,7 +164,16 @@ os_memory os_get_memory(void) {
     };
 }
 
+static _Thread_local int64_t turn_ns, turn_began;
+
+void os_give_way(void) {
+    if (!turn_ns || clock_ns() - turn_began < turn_ns) return;
+    sched_yield();
+    turn_began = clock_ns();
+}
+
 void os_share_core(const char *name, int nice, int slice_us) {
+    turn_ns = (int64_t)slice_us * 1000;
     /* The kernel's sched_attr, its first version; for the ordinary policy `runtime` is the slice. */
     struct {
         uint32_t size, policy;

@@ -15,6 +15,10 @@ int os_n_cpus(void);
  * kernel's; with a short one a thread that wakes up has its turn sooner, for no more of the core
  * (Linux ≥ 6.12; ignored before). What the system refuses is left as it is. */
 void os_share_core(const char *name, int nice, int slice_us);
+/* The kernel looks at the length of a turn only at its ticks, milliseconds apart. Long work on a thread that
+ * asked for short turns calls this now and then: once its turn is over, whoever waits for the core has it.
+ * On other threads nothing happens. */
+void os_give_way(void);
 /* Bytes that can still be used: the smallest of MemAvailable and what every cgroup this process is in
  * has left, up to the root (v1 and v2). */
 uint64_t os_free_memory(void);

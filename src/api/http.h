@@ -29,8 +29,8 @@
 #include "base/error.h"
 
 enum {
-    /* Each looks at its own connections alone when it wakes, and has its own turn on a core that decodes: bad
-     * neighbours cost those who read along half of what they cost with one (docs/BENCHMARKS.md). */
+    /* Each looks at all its connections when it wakes, which may be at every token: fewer of them each
+     * (docs/decisions/0003). */
     HTTP_THREADS = 4,
     HTTP_STREAM_CAP = 64 * 1024,      /* bytes of a stream waiting for the client */
     HTTP_MAX_BODY = 32 * 1024 * 1024, /* after decompression too */

@@ -49,13 +49,6 @@ static void put_error(json_out *j, const error *err, const char *request_id) {
     bool named = !err->param[0] || strstr(err->message, err->param);
     snprintf(message, sizeof message, "%s%s%s", named ? "" : err->param, named ? "" : ": ",
              err->message);
-    /* What chat completions call it. */
-    static const char theirs[] = ".function.parameters", ours[] = ".input_schema";
-    char *at = strstr(message, theirs);
-    if (at) {
-        memcpy(at, ours, sizeof ours - 1);
-        memmove(at + sizeof ours - 1, at + sizeof theirs - 1, strlen(at + sizeof theirs - 1) + 1);
-    }
     json_kv_cstr(j, "message", message);
     json_end_obj(j);
     if (request_id) json_kv_cstr(j, "request_id", request_id);

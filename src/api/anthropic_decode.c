@@ -662,6 +662,7 @@ static bool parse_tools(arena *mem, const anthropic_request *p, chat_input *in, 
             return error_set(err, ERR_INVALID_VALUE, q.text, "%s.type: it must be 'object'.",
                              q.text);
         tools[i].parameters = x;
+        tools[i].schema_member = "input_schema";
         for (size_t k = 0; k < i; k++)
             if (str_eq(tools[k].name, tools[i].name))
                 return error_set(err, ERR_INVALID_VALUE, at.text, "Two tools are called '%.*s'.",

@@ -174,8 +174,7 @@ static bool finish_limits(const api *a, gen_params *p, error *err) {
     bool is_perf_window = on && q->perf_max_kv_size >= 0;
     bool is_perf_context = on && q->perf_max_context_tokens >= 0;
     const char *window = is_perf_window ? "perf_max_kv_size" : "max_kv_size";
-    int64_t rows = first_of(is_perf_window ? q->perf_max_kv_size : -1,
-                            p->max_kv_size ? p->max_kv_size : -1, -1);
+    int64_t rows = is_perf_window ? q->perf_max_kv_size : p->max_kv_size ? p->max_kv_size : -1;
     if (rows > plan->kv_rows)
         return error_set(
             err, ERR_INT_ABOVE_MAX, window,
@@ -192,8 +191,9 @@ static bool finish_limits(const api *a, gen_params *p, error *err) {
             window, (long long)rows, KV_BLOCK, pinned, (long long)least);
     p->max_kv_size = rows >= 0 ? rows : mine->max_kv_size < plan->kv_rows ? mine->max_kv_size : 0;
     p->context = (context_rules){
-        .max_tokens = first_of(is_perf_context ? q->perf_max_context_tokens : -1,
-                               q->max_context_tokens, mine->max_context_tokens),
+        .max_tokens = is_perf_context
+                          ? q->perf_max_context_tokens
+                          : first_of(q->max_context_tokens, -1, mine->max_context_tokens),
         .is_perf = is_perf_context || (q->max_context_tokens < 0 && mine->is_perf_context),
         .margin = first_of(q->max_context_tokens_margin, -1, a->o.context_margin),
         .budget = on ? first_of(q->perf_prompt_token_budget, -1, mine->prompt_token_budget) : 0,

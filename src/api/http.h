@@ -32,11 +32,10 @@ enum {
     /* Each looks at all its connections when it wakes, which may be at every token: fewer of them each
      * (docs/decisions/0003). */
     HTTP_THREADS = 4,
-    HTTP_STREAM_CAP = 64 * 1024,      /* bytes of a stream waiting for the client */
-    HTTP_MAX_BODY = 32 * 1024 * 1024, /* after decompression too */
-    HTTP_ANY_RATIO =
-        4 * 1024 * 1024,  /* up to here a body may be compressed as well as it likes … */
-    HTTP_MAX_RATIO = 100, /* … beyond, to a hundredth */
+    HTTP_STREAM_CAP = 64 * 1024,         /* bytes of a stream waiting for the client */
+    HTTP_MAX_BODY = 32 * 1024 * 1024,    /* after decompression too */
+    HTTP_ANY_RATIO = 4 * 1024 * 1024,    /* a body up to here may be compressed at will … */
+    HTTP_MAX_RATIO = 100,                /* … beyond, to a hundredth */
     HTTP_MAX_BODIES = 512 * 1024 * 1024, /* of all requests together; beyond: 503 */
     HTTP_LIGHT_BODY = 16 * 1024,         /* read on the HTTP thread itself */
     HTTP_MAX_HEADER = 32 * 1024,         /* request line and headers together */
@@ -46,10 +45,10 @@ enum {
     HTTP_HURRY_SECONDS = 3,   /* all a header gets when connections run out */
     HTTP_IDLE_SECONDS = 120,  /* keep-alive between requests */
     HTTP_STALL_SECONDS = 120, /* there is something to send and the client takes none of it */
-    HTTP_RETRY_SECONDS =
-        1, /* what a refused client is told to wait. One that asks again sooner on the
-                                 same connection, and is refused again, hears so only then */
-    HTTP_PING_SECONDS = 15, /* a comment on event streams that wait this long */
+    HTTP_PING_SECONDS = 15,   /* a comment on event streams that wait this long */
+    /* What a refused client is told to wait. One that asks again sooner on the same connection, and is refused
+     * again, hears so only then. */
+    HTTP_RETRY_SECONDS = 1,
 };
 
 typedef struct http_server http_server;

@@ -39,12 +39,13 @@ typedef enum chat_format { CHAT_FORMAT_TEXT, CHAT_FORMAT_REGEX, CHAT_FORMAT_LARK
 
 typedef struct chat_tool {
     str name, description;
-    json_t *parameters; /* JSON Schema object, borrowed; NULL = none declared */
-    bool strict;        /* what the schema asks for is enforced, all of it */
-    bool is_barred;     /* the model is told of it but may not call it now */
-    bool is_custom;     /* takes free text instead of parameters … */
-    chat_format format; /* … of this form … */
-    str definition;     /* … which the pattern or grammar here describes */
+    json_t *parameters;        /* JSON Schema object, borrowed; NULL = none declared */
+    const char *schema_member; /* where errors say they stand; NULL = "function.parameters" */
+    bool strict;               /* what the schema asks for is enforced, all of it */
+    bool is_barred;            /* the model is told of it but may not call it now */
+    bool is_custom;            /* takes free text instead of parameters … */
+    chat_format format;        /* … of this form … */
+    str definition;            /* … which the pattern or grammar here describes */
 } chat_tool;
 
 typedef enum chat_tool_choice {

@@ -94,11 +94,12 @@ typedef struct tool_place {
 
 static tool_place place_of(const maker *m, size_t i) {
     tool_place p = {.tool = &m->in->tools[i]};
-    snprintf(p.param, sizeof p.param,
-             m->in->are_functions ? "functions[%zu].parameters"
-             : p.tool->is_custom  ? "tools[%zu].custom.format"
-                                  : "tools[%zu].function.parameters",
-             i);
+    const char *member = m->in->are_functions    ? "parameters"
+                         : p.tool->is_custom     ? "custom.format"
+                         : p.tool->schema_member ? p.tool->schema_member
+                                                 : "function.parameters";
+    snprintf(p.param, sizeof p.param, "%s[%zu].%s", m->in->are_functions ? "functions" : "tools", i,
+             member);
     return p;
 }
 

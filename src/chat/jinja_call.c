@@ -233,27 +233,23 @@ COLD value jinja_eval_call(rt *r, const node *n, const kwarg *extra) {
     return r->failed ? v_none() : call_value(r, f, &in);
 }
 
-COLD value jinja_eval_filter(rt *r, const node *n) {
-    value self = n->a ? jinja_eval(r, n->a) : r->block_text;
+/* what: "filter" or "test", which was found while parsing, or was not. */
+static value call_named(rt *r, const node *n, const char *what, value self) {
     args in;
     if (!r->failed) eval_args(r, n, NULL, &in);
     r->line = n->line;
     if (r->failed) return v_none();
     if (!n->fn)
-        return jinja_fail(r, "No filter named '%.*s'", (int)(n->name.len < 80 ? n->name.len : 80),
+        return jinja_fail(r, "No %s named '%.*s'", what, (int)(n->name.len < 80 ? n->name.len : 80),
                           n->name.ptr);
-    return jinja_call_builtin(r, n->fn, "filter", self, &in);
+    return jinja_call_builtin(r, n->fn, what, self, &in);
+}
+
+COLD value jinja_eval_filter(rt *r, const node *n) {
+    return call_named(r, n, "filter", n->a ? jinja_eval(r, n->a) : r->block_text);
 }
 
 COLD value jinja_eval_test(rt *r, const node *n) {
-    value self = jinja_eval(r, n->a);
-    args in;
-    if (!r->failed) eval_args(r, n, NULL, &in);
-    r->line = n->line;
-    if (r->failed) return v_none();
-    if (!n->fn)
-        return jinja_fail(r, "No test named '%.*s'", (int)(n->name.len < 80 ? n->name.len : 80),
-                          n->name.ptr);
-    value v = jinja_call_builtin(r, n->fn, "test", self, &in);
-    return v_bool(jinja_true(v) != n->op, false);
+    value v = call_named(r, n, "test", jinja_eval(r, n->a));
+    return r->failed ? v_none() : v_bool(jinja_true(v) != n->op, false);
 }

@@ -51,6 +51,25 @@ node *jinja_parse_tuple(parser *p, bool with_cond, bool in_parens) {
     return n;
 }
 
+/* [ … ] or { … : … }, a comma between two and perhaps after the last. */
+static node *parse_items(parser *p, node_kind kind, token_type end) {
+    if (!jinja_down(p)) return NULL;
+    node *n = jinja_new_node(p, kind);
+    advance(p);
+    kid_list kids = kids_of(n);
+    while (!p->failed && cur(p)->type != end) {
+        if (n && n->n_kids) jinja_expect(p, T_COMMA);
+        if (cur(p)->type == end) break;
+        jinja_add_kid(p, &kids, jinja_parse_expr(p));
+        if (kind != N_DICT) continue;
+        jinja_expect(p, T_COLON);
+        jinja_add_kid(p, &kids, jinja_parse_expr(p));
+    }
+    jinja_expect(p, end);
+    up(p);
+    return n;
+}
+
 static node *parse_primary(parser *p) {
     token *t = cur(p);
     node *n = NULL;
@@ -96,36 +115,8 @@ static node *parse_primary(parser *p) {
         jinja_expect(p, T_RPAREN);
         up(p);
         return n;
-    case T_LBRACKET: {
-        if (!jinja_down(p)) return NULL;
-        n = jinja_new_node(p, N_LIST);
-        advance(p);
-        kid_list kids = kids_of(n);
-        while (!p->failed && cur(p)->type != T_RBRACKET) {
-            if (n && n->n_kids) jinja_expect(p, T_COMMA);
-            if (cur(p)->type == T_RBRACKET) break;
-            jinja_add_kid(p, &kids, jinja_parse_expr(p));
-        }
-        jinja_expect(p, T_RBRACKET);
-        up(p);
-        return n;
-    }
-    case T_LBRACE: {
-        if (!jinja_down(p)) return NULL;
-        n = jinja_new_node(p, N_DICT);
-        advance(p);
-        kid_list kids = kids_of(n);
-        while (!p->failed && cur(p)->type != T_RBRACE) {
-            if (n && n->n_kids) jinja_expect(p, T_COMMA);
-            if (cur(p)->type == T_RBRACE) break;
-            jinja_add_kid(p, &kids, jinja_parse_expr(p));
-            jinja_expect(p, T_COLON);
-            jinja_add_kid(p, &kids, jinja_parse_expr(p));
-        }
-        jinja_expect(p, T_RBRACE);
-        up(p);
-        return n;
-    }
+    case T_LBRACKET: return parse_items(p, N_LIST, T_RBRACKET);
+    case T_LBRACE: return parse_items(p, N_DICT, T_RBRACE);
     default: return jinja_unexpected(p, "an expression");
     }
 }

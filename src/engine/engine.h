@@ -95,7 +95,7 @@ typedef struct engine_plan {
     bool fits;
     uint64_t missing; /* how much, when not */
     uint64_t
-        largest_cache; /* the largest kv_cache_bytes that would fit; 0: none does, or none was asked for */
+        largest_cache;    /* kv_cache_bytes that would fit; 0: none would, or none was asked for */
     int64_t largest_rows; /* the largest kv_rows that would fit, whole blocks; 0: none does */
     bool is_asked; /* max_context_tokens or max_kv_size were given: the window's size is no guess */
 } engine_plan;

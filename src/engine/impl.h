@@ -86,7 +86,6 @@ typedef struct engine_needs {
 bool engine_settle(engine_config *c, const model_info *info, const engine_needs *needs,
                    engine_plan *plan, error *err);
 bool engine_refuse_unless_fits(const engine_plan *p, error *err);
-/* Before loading: does the system let this process lock so much? */
 bool engine_cannot_lock(const engine_plan *p, error *err); /* the sentence; false */
 /* Takes from the system what the plan promised to take at start, and locks it if that was asked for. */
 bool engine_hold(engine *e, error *err);
